@@ -1,0 +1,1 @@
+//! The daemon: one closed enum of messages and one loop that owns all state.

@@ -1,0 +1,48 @@
+//! The decision engine: scores and sample indices in, decisions out. Pure: no clock, no thread, no I/O.
+
+use std::sync::Arc;
+
+use crate::clock::SampleIdx;
+use crate::event::{Kind, Phase};
+
+/// The scores of one model over one stretch of sound.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
+    /// Which recogniser.
+    pub kind: Kind,
+    /// First sample of the frame or window.
+    pub start: SampleIdx,
+    /// One past its last sample.
+    pub end: SampleIdx,
+    /// Labels in the model's order.
+    pub labels: &'a [Arc<str>],
+    /// One score a label, `0.0..=1.0`.
+    pub scores: &'a [f32],
+    /// Level of the stretch, in dB relative to full scale.
+    pub level_dbfs: f32,
+}
+
+/// What a rule has decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Start, end or instant.
+    pub phase: Phase,
+    /// What the rule listens to.
+    pub kind: Kind,
+    /// Its name.
+    pub rule: Arc<str>,
+    /// The label that fired it.
+    pub label: Arc<str>,
+    /// One number for the start and the end of an episode, unique within the engine.
+    pub episode: u64,
+    /// Score at this phase.
+    pub score: f32,
+    /// Threshold in force.
+    pub threshold: f32,
+    /// First sample of the episode.
+    pub start: SampleIdx,
+    /// Last sample of it; `None` while it lasts.
+    pub end: Option<SampleIdx>,
+    /// Highest score so far.
+    pub peak: f32,
+}

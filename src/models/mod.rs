@@ -1,0 +1,99 @@
+//! The models: one file per architecture, the registry, and the embedded weights.
+
+use std::sync::Arc;
+
+/// What a model answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// Spoken words.
+    Keyword,
+    /// Sound events.
+    Event,
+}
+
+impl Task {
+    /// The name on the command line and on every wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Task::Keyword => "keyword",
+            Task::Event => "event",
+        }
+    }
+}
+
+/// What a model is.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Registry name.
+    pub name: Arc<str>,
+    /// SHA-256 of the weights file, lower-case hexadecimal.
+    pub sha256: Arc<str>,
+    /// What it answers.
+    pub task: Task,
+    /// Labels in the order of the scores.
+    pub labels: Arc<[Arc<str>]>,
+    /// Native window in frames of the log-mel front end (10 ms each).
+    pub window_frames: usize,
+    /// Number of parameters.
+    pub parameters: usize,
+    /// SPDX expression.
+    pub licence: Arc<str>,
+}
+
+/// A model that is stepped on every 10 ms frame. Real-time safe.
+pub trait Spotter: Send {
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
+    /// Takes one log-mel frame `(N_MELS)` and writes the scores `(labels)`, a softmax.
+    fn step(&mut self, frame: &[f32], scores: &mut [f32]);
+    /// Forgets everything heard.
+    fn reset(&mut self);
+}
+
+/// A model that scores windows of log-mel frames.
+pub trait Classifier: Send {
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
+    /// Takes frames `(frames, N_MELS)`, oldest first, and writes the scores `(labels)`.
+    ///
+    /// # Errors
+    /// When the window has a wrong shape.
+    fn classify(&mut self, frames: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
+}
+
+/// What can go wrong with a model; each text names file, key, expected and got.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Read(String),
+    /// The file is not what it should be.
+    #[error("{0}")]
+    Format(String),
+    /// A window or data set has a wrong shape.
+    #[error("{0}")]
+    Shape(String),
+    /// The name is not known.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// The embedded keyword model.
+///
+/// # Errors
+/// When the embedded weights are damaged.
+pub fn embedded_keyword() -> Result<Box<dyn Spotter>, ModelError> {
+    Err(ModelError::Unknown(
+        "the keyword model is not trained yet".into(),
+    ))
+}
+
+/// The embedded event model.
+///
+/// # Errors
+/// When the embedded weights are damaged.
+pub fn embedded_event() -> Result<Box<dyn Classifier>, ModelError> {
+    Err(ModelError::Unknown(
+        "the event model is not trained yet".into(),
+    ))
+}

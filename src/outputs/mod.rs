@@ -1,0 +1,1 @@
+//! What the outside sees: one wire format, the socket, D-Bus.

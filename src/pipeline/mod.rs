@@ -1,0 +1,1 @@
+//! Threads and schedule: listener, worker, supervision.

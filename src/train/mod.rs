@@ -1,0 +1,1 @@
+//! Fine-tuning mode: data, augmentation, trainer, metrics.
