@@ -27,6 +27,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::audio::AudioError;
 use crate::models::ModelError;
+use crate::outputs::BusError;
 
 use out::OutError;
 
@@ -219,6 +220,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<ModelError>() {
             return 5;
+        }
+        if cause.is::<BusError>() {
+            return 6;
         }
     }
     1
