@@ -1,5 +1,7 @@
 //! The models: one file per architecture, the registry, and the embedded weights.
 
+pub mod registry;
+
 use std::sync::Arc;
 
 /// What a model answers.
