@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::audio::AudioError;
 use crate::models::ModelError;
+use crate::outputs::BusError;
 
 /// The computer's ears: an always-on sound recogniser.
 #[derive(Debug, Parser)]
@@ -115,6 +116,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<ModelError>() {
             return 5;
+        }
+        if cause.is::<BusError>() {
+            return 6;
         }
     }
     1
