@@ -6,7 +6,7 @@
 mod score;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
@@ -105,16 +105,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (window, hop) = frames(&args, model.info().window_frames)?;
     let mut scorer = Scorer::new(model, task == AskedTask::Content, window, hop);
     let mut show = Show::new(args.json, args.top_k, task.as_str());
-    let progress = Progress::new(args.files.len());
+    let mut progress = Progress::new(args.files.len());
     let mut failed = None;
     for file in &args.files {
-        if let Err(error) = one(file, &mut scorer, &mut show, &progress) {
+        if let Err(error) = one(file, &mut scorer, &mut show, &mut progress) {
             if error.is::<out::OutError>() {
                 return Err(error);
             }
-            progress.hidden(|| out::complain(format_args!("{error:#}")));
+            progress.aside(|| out::complain(format_args!("{error:#}")));
             failed.get_or_insert(exit_code(&error));
         }
+        progress.end();
     }
     match failed {
         None => Ok(()),
@@ -123,10 +124,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn one(
-    file: &PathBuf,
+    file: &Path,
     scorer: &mut Scorer,
     show: &mut Show,
-    progress: &Progress,
+    progress: &mut Progress,
 ) -> anyhow::Result<()> {
     let mut reader = FileReader::open(file)?;
     progress.begin(file, reader.declared_s());
@@ -134,7 +135,7 @@ fn one(
     show.begin(file);
     while let Some(block) = reader.next_block()? {
         progress.advance(block.len());
-        scorer.push(block, &mut |window| progress.hidden(|| show.window(window)))?;
+        scorer.push(block, &mut |window| progress.aside(|| show.window(window)))?;
     }
     if scorer.is_empty() {
         return Err(AudioError::Decode(format!(
@@ -143,7 +144,7 @@ fn one(
         ))
         .into());
     }
-    scorer.finish(&mut |window| progress.hidden(|| show.window(window)))
+    scorer.finish(&mut |window| progress.aside(|| show.window(window)))
 }
 
 /// The task and the model for it, from what was given of the two.
