@@ -87,7 +87,7 @@ pub fn open(model: &str) -> Result<Model, ModelError> {
     }
 }
 
-fn unknown(model: &str) -> ModelError {
+pub(super) fn unknown(model: &str) -> ModelError {
     let known = ROWS.map(|row| row.name).join(", ");
     ModelError::Unknown(format!(
         "no model '{model}': use one of {known}, or a directory that holds model.safetensors"

@@ -1,1 +1,4 @@
 //! Threads and schedule: listener, worker, supervision.
+
+pub mod stats;
+pub mod window;

@@ -259,22 +259,38 @@ mod tests {
 
     #[test]
     fn every_sample_is_in_a_window_and_none_ends_after_the_file() {
-        let mut scorer = Scorer::new(Model::Classifier(Box::new(Counts(info(Task::Event)))), false, 100, 50);
+        let mut scorer = Scorer::new(
+            Model::Classifier(Box::new(Counts(info(Task::Event)))),
+            false,
+            100,
+            50,
+        );
         for samples in [1, 159, 8_000, 16_000, 16_001, 40_000, 41_234] {
             let got = windows(&mut scorer, &noise(samples), 1_000);
             let end = samples as f64 / 16_000.0;
             assert_eq!(got[0].0, 0.0, "{samples} samples");
             assert_eq!(got.last().unwrap().1, end, "{samples} samples");
             for pair in got.windows(2) {
-                assert!(pair[1].0 - pair[0].0 <= 0.5 && pair[1].0 < pair[0].1, "{pair:?}");
+                assert!(
+                    pair[1].0 - pair[0].0 <= 0.5 && pair[1].0 < pair[0].1,
+                    "{pair:?}"
+                );
             }
-            assert!(got.iter().all(|(_, _, scores)| scores[0] == 0.1), "whole windows");
+            assert!(
+                got.iter().all(|(_, _, scores)| scores[0] == 0.1),
+                "whole windows"
+            );
         }
     }
 
     #[test]
     fn chunks_do_not_matter() {
-        let mut scorer = Scorer::new(Model::Classifier(Box::new(Counts(info(Task::Event)))), true, 100, 50);
+        let mut scorer = Scorer::new(
+            Model::Classifier(Box::new(Counts(info(Task::Event)))),
+            true,
+            100,
+            50,
+        );
         let pcm = noise(50_000);
         let whole = windows(&mut scorer, &pcm, pcm.len());
         assert_eq!(whole, windows(&mut scorer, &pcm, 160));
@@ -292,12 +308,23 @@ mod tests {
 
     #[test]
     fn content_of_digital_silence_is_silence() {
-        let mut scorer = Scorer::new(Model::Classifier(Box::new(Counts(info(Task::Event)))), true, 100, 50);
+        let mut scorer = Scorer::new(
+            Model::Classifier(Box::new(Counts(info(Task::Event)))),
+            true,
+            100,
+            50,
+        );
         let got = windows(&mut scorer, &[0.0; 32_000], 4_000);
         let silence = content::State::Silence as usize;
-        assert!(got.iter().all(|(_, _, scores)| scores[silence] == 1.0), "{got:?}");
+        assert!(
+            got.iter().all(|(_, _, scores)| scores[silence] == 1.0),
+            "{got:?}"
+        );
         let got = windows(&mut scorer, &noise(32_000), 4_000);
         let environment = content::State::Environment as usize;
-        assert!(got.iter().all(|(_, _, scores)| scores[environment] == 0.9), "{got:?}");
+        assert!(
+            got.iter().all(|(_, _, scores)| scores[environment] == 0.9),
+            "{got:?}"
+        );
     }
 }

@@ -73,7 +73,10 @@ impl Show {
             return Ok(());
         }
         if window.start_s == 0.0 {
-            out::line(format_args!("{}  ({}, {})", self.file, window.model, self.task))?;
+            out::line(format_args!(
+                "{}  ({}, {})",
+                self.file, window.model, self.task
+            ))?;
         }
         let scores: Vec<String> = best
             .iter()
@@ -114,7 +117,8 @@ impl Progress {
         let long = declared_s.filter(|length_s| *length_s >= LONG_S);
         if let (false, Some(length_s), true) = (self.by_file, long, stderr().is_terminal()) {
             let samples = length_s * f64::from(PIPELINE_RATE_HZ);
-            self.bar = ProgressBar::new(samples as u64).with_style(style("[{wide_bar}] {percent} % {eta}"));
+            self.bar = ProgressBar::new(samples as u64)
+                .with_style(style("[{wide_bar}] {percent} % {eta}"));
         }
     }
 
