@@ -41,8 +41,8 @@ fi; \
 if [ "$$(id -u)" -eq 0 ]; then as_root=''; else as_root=sudo; fi; \
 apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get"; \
 echo "make: installing$$missing" >&2; \
-$$apt install -y -q --no-install-recommends $$missing \
-    || { $$apt update -q && $$apt install -y -q --no-install-recommends $$missing; }
+$$apt install -y -q --no-install-recommends --no-remove $$missing \
+    || { $$apt update -q && $$apt install -y -q --no-install-recommends --no-remove $$missing; }
 endef
 
 .PHONY: all build run test lint bench demo install uninstall clean build-packages test-packages
