@@ -3,7 +3,7 @@
 //! Opening and dropping a device can hang (an ALSA stream whose server died does), so both happen
 //! on throw-away threads and never on the listener's. What the samples mean is not known here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -82,8 +82,8 @@ pub enum Turn {
     Samples(Block),
     /// Sound has stopped, and why; the source is being retried.
     Stalled(AudioError),
-    /// Sound is back.
-    Restored,
+    /// Sound arrives, for the first time or again.
+    Heard,
     /// Nothing to read for at most this long.
     Idle(Duration),
     /// A file or pipe is over, and every sample of it was read.
@@ -111,6 +111,7 @@ enum State {
     Opening {
         since: Instant,
         result: Receiver<Attempt>,
+        alive: Weak<()>,
     },
     Waiting {
         until: Instant,
@@ -129,10 +130,17 @@ pub struct Supervisor {
     last_sound: Option<Instant>,
     opened_before: bool,
     retry: Duration,
-    /// Whether the owner was told that sound has stopped.
-    stalled: bool,
+    told: Told,
     /// Attempts to open that never came back; no new one is made while there are many.
-    hung: Vec<Receiver<Attempt>>,
+    hung: Vec<Weak<()>>,
+}
+
+/// What the owner was told of the sound last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Stalled,
+    Sound,
 }
 
 /// Attempts that may hang at the same time.
@@ -151,14 +159,9 @@ impl Supervisor {
             last_sound: None,
             opened_before: false,
             retry: limits.first_retry,
-            stalled: false,
+            told: Told::Nothing,
             hung: Vec::new(),
         }
-    }
-
-    /// Whether sound has stopped against our will.
-    pub fn is_stalled(&self) -> bool {
-        self.stalled
     }
 
     /// Starts to open the source; a source that merely waits for its reader goes on where it was.
@@ -171,7 +174,9 @@ impl Supervisor {
     /// Releases the device. A file or pipe is kept and simply not read.
     pub fn close(&mut self) {
         if self.pace == Pace::Live {
-            self.stalled = false;
+            self.told = Told::Nothing;
+            // What is not listened to is not lost.
+            self.last_sound = None;
             self.retry = self.limits.first_retry;
             self.stop();
             self.state = State::Closed;
@@ -192,11 +197,15 @@ impl Supervisor {
                 }
                 Turn::Idle(left)
             }
-            State::Opening { since, result } => match result.recv_timeout(self.limits.gather) {
+            State::Opening {
+                since,
+                result,
+                alive,
+            } => match result.recv_timeout(self.limits.gather) {
                 Ok(attempt) => self.opened(attempt),
                 Err(_) if since.elapsed() < self.limits.open => Turn::Idle(Duration::ZERO),
                 Err(_) => {
-                    self.hung.push(result.clone());
+                    self.hung.push(alive.clone());
                     self.fail(AudioError::Device(format!(
                         "the source did not open within {:?}",
                         self.limits.open
@@ -208,17 +217,15 @@ impl Supervisor {
     }
 
     fn attempt(&mut self) {
-        self.hung.retain(|result| {
-            matches!(
-                result.try_recv(),
-                Err(crossbeam_channel::TryRecvError::Empty)
-            )
-        });
+        self.hung.retain(|alive| alive.strong_count() > 0);
         if self.hung.len() >= MAX_HUNG {
             self.wait_for_retry();
             return;
         }
-        let (tell, result) = bounded(1);
+        // Without a buffer, an attempt that nobody waits for any more is dropped over there.
+        let (tell, result) = bounded(0);
+        let token = Arc::new(());
+        let alive = Arc::downgrade(&token);
         let make = self.make.clone();
         let ring = self.limits.ring.as_secs_f64();
         let opening = move || {
@@ -228,8 +235,8 @@ impl Supervisor {
                 let running = source.start(writer)?;
                 Ok((running, reader, format, name))
             });
-            // Nobody waits any more for an attempt that took too long: it is dropped here.
             drop(tell.send(attempt));
+            drop(token);
         };
         self.state = match thread::Builder::new()
             .name("hark-open".into())
@@ -238,6 +245,7 @@ impl Supervisor {
             Ok(_) => State::Opening {
                 since: Instant::now(),
                 result,
+                alive,
             },
             Err(error) => {
                 tracing::warn!("cannot start a thread to open the source: {error}");
@@ -327,25 +335,29 @@ impl Supervisor {
         };
         let silent = Duration::from_secs_f64(open.zeros as f64 / f64::from(open.format.rate_hz));
         let muted = self.pace == Pace::Live && silent >= self.limits.digital_silence;
-        if muted && !self.stalled {
-            self.stalled = true;
-            return Some(Turn::Stalled(AudioError::Device(format!(
-                "nothing but digital silence for {:?}: is the device muted?",
-                self.limits.digital_silence
-            ))));
+        match self.told {
+            Told::Nothing | Told::Stalled if open.heard && !muted => {
+                self.told = Told::Sound;
+                Some(Turn::Heard)
+            }
+            Told::Nothing | Told::Sound if muted => {
+                self.told = Told::Stalled;
+                Some(Turn::Stalled(AudioError::Device(format!(
+                    "nothing but digital silence for {:?}: is the device muted?",
+                    self.limits.digital_silence
+                ))))
+            }
+            _ => None,
         }
-        let back = self.stalled && open.heard && (open.zeros == 0 || !muted);
-        if back {
-            self.stalled = false;
-            return Some(Turn::Restored);
-        }
-        None
     }
 
     fn fail(&mut self, error: AudioError) -> Turn {
         self.stop();
         self.wait_for_retry();
-        self.stalled = true;
+        self.told = Told::Stalled;
+        if self.opened_before {
+            self.last_sound.get_or_insert_with(Instant::now);
+        }
         Turn::Stalled(error)
     }
 

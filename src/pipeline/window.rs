@@ -4,23 +4,16 @@
 //! still waits, and the replaced one is counted as skipped. Buffers travel round, so that handing
 //! over a window allocates nothing. Deciding what scores mean is not done here.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::SampleIdx;
 use crate::features::{HOP, N_MELS};
-use crate::models::{Classifier, ModelError};
+use crate::models::Classifier;
 
-/// Makes the classifier, at the start and again after it has failed.
-pub type ClassifierFactory =
-    Arc<dyn Fn() -> Result<Box<dyn Classifier>, ModelError> + Send + Sync>;
+use super::slot::Slot;
 
-/// How long a failed model is left alone at first; doubled up to [`LAST_RESTART`].
-const FIRST_RESTART: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
-/// And at most.
-const LAST_RESTART: Duration = Duration::from_secs(30);
 /// Windows that go round: one waits, one is scored, one is filled or read.
 const JOBS: usize = 3;
 
@@ -46,6 +39,11 @@ impl FrameWindow {
             seen: 0,
             end: SampleIdx(0),
         }
+    }
+
+    /// Length of a window in frames.
+    pub fn frames(&self) -> usize {
+        self.len
     }
 
     /// Takes the frame that ends at `end` and says whether a window is due. Allocates nothing.
@@ -146,19 +144,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread around `model`; `make` makes it anew after it has failed.
+    /// Starts the thread around `model`, for windows of `window_frames` frames.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn spawn(
-        model: Box<dyn Classifier>,
-        make: ClassifierFactory,
-        window_frames: usize,
-    ) -> std::io::Result<Self> {
-        let labels = model.info().labels.len();
+    pub fn spawn(model: Slot<dyn Classifier>, window_frames: usize) -> std::io::Result<Self> {
         let job = || Job {
             frames: Vec::with_capacity(window_frames * N_MELS),
-            scores: Vec::with_capacity(labels),
             ..Job::default()
         };
         let shared = Arc::new(Shared {
@@ -173,7 +165,7 @@ impl Worker {
             .name("hark-windows".into())
             .spawn({
                 let shared = shared.clone();
-                move || work(&shared, model, &make)
+                move || work(&shared, model)
             })?;
         Ok(Worker {
             shared,
@@ -246,14 +238,7 @@ impl Drop for Worker {
 }
 
 /// The worker's loop.
-fn work(shared: &Shared, model: Box<dyn Classifier>, make: &ClassifierFactory) {
-    let mut slot = ModelSlot {
-        model: Some(model),
-        make,
-        pause: FIRST_RESTART,
-        not_before: Instant::now(),
-        reason: "".into(),
-    };
+fn work(shared: &Shared, mut model: Slot<dyn Classifier>) {
     loop {
         let mut job = {
             let mut exchange = shared.lock();
@@ -269,7 +254,11 @@ fn work(shared: &Shared, model: Box<dyn Classifier>, make: &ClassifierFactory) {
             }
         };
         let begun = Instant::now();
-        job.failure = slot.score(&job.frames, &mut job.scores).err();
+        let Job { frames, scores, .. } = &mut job;
+        job.failure = model.run(|model| model.classify(frames, scores)).err();
+        if job.failure.is_some() {
+            job.scores.clear();
+        }
         job.took = begun.elapsed();
         let mut exchange = shared.lock();
         exchange.scoring = false;
@@ -279,71 +268,6 @@ fn work(shared: &Shared, model: Box<dyn Classifier>, make: &ClassifierFactory) {
     }
 }
 
-/// A model that may be broken at the moment.
-struct ModelSlot<'a> {
-    model: Option<Box<dyn Classifier>>,
-    make: &'a ClassifierFactory,
-    pause: Duration,
-    not_before: Instant,
-    reason: Arc<str>,
-}
-
-impl ModelSlot<'_> {
-    /// Scores a window; a model that fails or panics is dropped and made anew for a later window.
-    fn score(&mut self, frames: &[f32], scores: &mut Vec<f32>) -> Result<(), Arc<str>> {
-        scores.clear();
-        if self.model.is_none() {
-            if Instant::now() < self.not_before {
-                return Err(self.reason.clone());
-            }
-            match guarded(|| (self.make)()) {
-                Ok(model) => self.model = Some(model),
-                Err(reason) => return Err(self.broken(&reason)),
-            }
-        }
-        let Some(model) = self.model.as_mut() else {
-            return Err(self.reason.clone());
-        };
-        match guarded(|| model.classify(frames, scores)) {
-            Ok(()) => {
-                self.pause = FIRST_RESTART;
-                Ok(())
-            }
-            Err(reason) => {
-                scores.clear();
-                Err(self.broken(&reason))
-            }
-        }
-    }
-
-    fn broken(&mut self, reason: &str) -> Arc<str> {
-        self.model = None;
-        self.not_before = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(LAST_RESTART);
-        self.reason = reason.into();
-        self.reason.clone()
-    }
-}
-
-/// Runs a model's code and turns a panic into text.
-pub fn guarded<T>(code: impl FnOnce() -> Result<T, ModelError>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(panic) => Err(panic_text(&*panic)),
-    }
-}
-
-/// What a panic said.
-pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    format!("the model panicked: {said}")
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -351,7 +275,8 @@ mod tests {
     use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
     use super::*;
-    use crate::models::{ModelInfo, Task};
+    use crate::models::{ModelError, ModelInfo, Task};
+    use crate::pipeline::slot::Factory;
 
     fn info() -> ModelInfo {
         ModelInfo {
@@ -422,7 +347,7 @@ mod tests {
         let (entered, has_entered) = unbounded();
         let (tell, go) = bounded(8);
         let made = Arc::new(AtomicU32::new(0));
-        let make: ClassifierFactory = Arc::new({
+        let make: Factory<dyn Classifier> = Arc::new({
             let made = made.clone();
             move || {
                 made.fetch_add(1, Ordering::SeqCst);
@@ -433,7 +358,7 @@ mod tests {
                 }))
             }
         });
-        let worker = Worker::spawn(make().unwrap(), make, 1).unwrap();
+        let worker = Worker::spawn(Slot::new(make).unwrap(), 1).unwrap();
         (worker, has_entered, tell, made)
     }
 
