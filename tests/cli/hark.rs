@@ -30,7 +30,10 @@ pub struct Ran {
 
 impl Hark {
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("hark-cli-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("hark-cli-")
+            .tempdir()
+            .unwrap();
         let runtime = dir.path().join("runtime");
         fs::create_dir(&runtime).unwrap();
         fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
@@ -60,7 +63,10 @@ impl Hark {
     /// The binary with these arguments, nothing on its input, and nothing of this session's.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hark"));
-        command.args(args).current_dir(self.dir()).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(self.dir())
+            .stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("HARK_") {
                 command.env_remove(name);
@@ -103,7 +109,10 @@ impl Hark {
         match wait.recv_timeout(LIMIT) {
             Ok(output) => Ran::new(&output.unwrap()),
             Err(_) => {
-                Command::new("kill").args(["-9", &id.to_string()]).status().unwrap();
+                Command::new("kill")
+                    .args(["-9", &id.to_string()])
+                    .status()
+                    .unwrap();
                 panic!("{command:?} hangs");
             }
         }
@@ -149,7 +158,11 @@ impl Ran {
     /// It failed with this status and one line that holds `part`.
     pub fn check_error(&self, code: i32, part: &str) {
         self.check_code(code);
-        let errors: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("hark: ")).collect();
+        let errors: Vec<_> = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("hark: "))
+            .collect();
         assert_eq!(errors.len(), 1, "one line a failure: {self:?}");
         assert!(errors[0].contains(part), "{:?} lacks {part:?}", errors[0]);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
@@ -178,7 +191,12 @@ impl Daemon {
             let Ok(len) = self.ready.recv(&mut said) else {
                 self.child.kill().unwrap();
                 let mut stderr = String::new();
-                self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+                self.child
+                    .stderr
+                    .take()
+                    .unwrap()
+                    .read_to_string(&mut stderr)
+                    .unwrap();
                 panic!("the daemon did not become ready: {stderr}");
             };
             if String::from_utf8_lossy(&said[..len]).contains("READY=1") {

@@ -13,8 +13,23 @@ use std::process::Stdio;
 use hark::Hark;
 
 const VERBS: [&str; 17] = [
-    "run", "watch", "status", "pause", "resume", "reload", "classify", "train", "eval", "data",
-    "models", "devices", "check", "doctor", "bench", "completions", "man",
+    "run",
+    "watch",
+    "status",
+    "pause",
+    "resume",
+    "reload",
+    "classify",
+    "train",
+    "eval",
+    "data",
+    "models",
+    "devices",
+    "check",
+    "doctor",
+    "bench",
+    "completions",
+    "man",
 ];
 
 /// One second of faint noise, 16 kHz mono.
@@ -33,17 +48,30 @@ fn every_verb_has_help() {
     let top = hark.run(&["--help"]);
     top.check(0);
     for verb in VERBS {
-        assert!(top.stdout.contains(&format!("\n  {verb} ")), "{verb} is not in the help");
+        assert!(
+            top.stdout.contains(&format!("\n  {verb} ")),
+            "{verb} is not in the help"
+        );
         let help = hark.run(&[verb, "--help"]);
         help.check(0);
-        assert!(help.stdout.contains(&format!("Usage: hark {verb}")), "{}", help.stdout);
+        assert!(
+            help.stdout.contains(&format!("Usage: hark {verb}")),
+            "{}",
+            help.stdout
+        );
         assert!(help.stderr.is_empty(), "{}", help.stderr);
     }
     let commands = top.stdout.split("Commands:").nth(1).unwrap();
     let commands = commands.split("\n\n").next().unwrap();
-    for line in commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+    for line in commands
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+    {
         let verb = line.split_whitespace().next().unwrap();
-        assert!(VERBS.contains(&verb) || verb == "help", "{verb} is not in this test");
+        assert!(
+            VERBS.contains(&verb) || verb == "help",
+            "{verb} is not in this test"
+        );
     }
 }
 
@@ -60,13 +88,25 @@ fn a_wrong_command_line_is_status_2() {
     let hark = Hark::new();
     hark.run(&["lisen"]).check_error(2, "lisen");
     hark.run(&["classify"]).check_error(2, "<FILE>");
-    hark.run(&["classify", "-"]).check_error(2, "standard input");
-    hark.run(&["classify", "--top-k", "many", "a.wav"]).check_error(2, "many");
-    hark.run(&["classify", "--task", "smell", "a.wav"]).check_error(2, "smell");
-    hark.run(&["classify", "--task", "keyword", "--model", "hark-event", "a.wav"])
-        .check_error(2, "hark-event");
-    hark.run(&["classify", "--window", "0.001", "a.wav"]).check_error(2, "--window");
-    hark.run(&["completions", "cmd.exe"]).check_error(2, "cmd.exe");
+    hark.run(&["classify", "-"])
+        .check_error(2, "standard input");
+    hark.run(&["classify", "--top-k", "many", "a.wav"])
+        .check_error(2, "many");
+    hark.run(&["classify", "--task", "smell", "a.wav"])
+        .check_error(2, "smell");
+    hark.run(&[
+        "classify",
+        "--task",
+        "keyword",
+        "--model",
+        "hark-event",
+        "a.wav",
+    ])
+    .check_error(2, "hark-event");
+    hark.run(&["classify", "--window", "0.001", "a.wav"])
+        .check_error(2, "--window");
+    hark.run(&["completions", "cmd.exe"])
+        .check_error(2, "cmd.exe");
     hark.run(&["models"]).check_code(2);
 }
 
@@ -114,7 +154,10 @@ fn sound_that_cannot_be_read_is_status_4_and_named() {
     check("zero length", &hark.write("empty.wav", b""));
     check("garbage", &hark.write("garbage.wav", &garbage));
     check("wrong magic", &hark.write("magic.wav", &wrong_magic));
-    check("text", &hark.write("text.flac", b"<html>not found</html>\n"));
+    check(
+        "text",
+        &hark.write("text.flac", b"<html>not found</html>\n"),
+    );
     check("only magic", &hark.write("magic.flac", b"fLaC"));
     check("half a header", &hark.write("header.wav", &good[..30]));
     check("a header alone", &hark.write("no-data.wav", &good[..44]));
@@ -134,7 +177,11 @@ fn a_half_written_file_gives_what_is_there_and_then_says_so() {
     let half = hark.write("half.wav", &good[..44 + 96_000]);
     let ran = hark.run(&["classify", "--json", half.to_str().unwrap()]);
     ran.check_error(4, half.to_str().unwrap());
-    assert!(ran.windows().len() >= 5, "three seconds were there: {}", ran.stdout);
+    assert!(
+        ran.windows().len() >= 5,
+        "three seconds were there: {}",
+        ran.stdout
+    );
     let last = ran.windows().pop().unwrap();
     assert_eq!(last["end_s"], 3.0, "{last}");
 }
@@ -169,7 +216,10 @@ fn any_rate_and_number_of_channels_is_read() {
     check("8k.wav", &wav::pcm16(8_000, 1, &noise(12_000)));
     check("192k.wav", &wav::pcm16(192_000, 1, &noise(288_000)));
     check("44k-stereo.wav", &wav::pcm16(44_100, 2, &noise(2 * 66_150)));
-    check("8-channels.wav", &wav::float32(48_000, 8, &noise(8 * 72_000)));
+    check(
+        "8-channels.wav",
+        &wav::float32(48_000, 8, &noise(8 * 72_000)),
+    );
     check("tiny.wav", &wav::pcm16(16_000, 1, &[0.1]));
     let mut broken = second();
     broken[100] = f32::NAN;
@@ -223,14 +273,20 @@ fn classify_writes_the_documented_record() {
             .map(|entry| entry["score"].as_f64().unwrap())
             .collect();
         assert!(scores.len() >= labels, "{task}: {} labels", scores.len());
-        assert!(scores.is_sorted_by(|a, b| a >= b), "{task}: best first: {scores:?}");
+        assert!(
+            scores.is_sorted_by(|a, b| a >= b),
+            "{task}: best first: {scores:?}"
+        );
         let two = hark.run(&["classify", "--task", task, "--top-k", "2", "--json", file]);
         assert_eq!(two.windows()[0]["scores"].as_array().unwrap().len(), 2);
     }
     let windows = hark
         .run(&["classify", "--window", "1", "--hop", "0.5", "--json", file])
         .windows();
-    let starts: Vec<f64> = windows.iter().map(|w| w["start_s"].as_f64().unwrap()).collect();
+    let starts: Vec<f64> = windows
+        .iter()
+        .map(|w| w["start_s"].as_f64().unwrap())
+        .collect();
     assert!(starts.len() >= 4 && starts[0] == 0.0, "{starts:?}");
     assert_eq!(windows.last().unwrap()["end_s"], 2.5);
 }
@@ -252,7 +308,8 @@ fn a_model_that_cannot_be_read_is_status_5_and_named() {
     let sound = sound.to_str().unwrap();
     let check = |model: &Path| {
         let model = model.to_str().unwrap();
-        hark.run(&["classify", "--model", model, sound]).check_error(5, model);
+        hark.run(&["classify", "--model", model, sound])
+            .check_error(5, model);
         hark.run(&["models", "verify", model]).check_error(5, model);
         hark.run(&["models", "show", model]).check_error(5, model);
     };
@@ -284,7 +341,11 @@ fn the_embedded_models_are_in_order() {
     let hark = Hark::new();
     let listed = hark.run(&["models", "list", "--json"]);
     listed.check(0);
-    let names: Vec<_> = listed.windows().iter().map(|model| model["name"].clone()).collect();
+    let names: Vec<_> = listed
+        .windows()
+        .iter()
+        .map(|model| model["name"].clone())
+        .collect();
     assert_eq!(names, ["hark-keyword", "hark-event"]);
     for name in ["hark-keyword", "hark-event"] {
         let verified = hark.run(&["models", "verify", name]);
@@ -308,25 +369,34 @@ fn a_configuration_that_does_not_hold_is_status_3_and_says_where() {
         let source = format!("file:{}", clip.display());
         for args in [
             &["check", "--config", path][..],
-            &["run", "--config", path, "--source", &source, "--bus", "none"],
+            &[
+                "run", "--config", path, "--source", &source, "--bus", "none",
+            ],
         ] {
             let ran = hark.run(args);
             ran.check_error(3, what);
-            assert!(ran.stderr.contains(&format!("{path}:{place}")), "{}", ran.stderr);
+            assert!(
+                ran.stderr.contains(&format!("{path}:{place}")),
+                "{}",
+                ran.stderr
+            );
         }
     };
     check("[event]\nenabeld = true\n", "2:1", "did you mean 'enabled'");
     check("[evnt]\n", "1:", "evnt");
     check("[event\n", "1:", "");
     check("[event]\nenabled = 3\n", "2:", "");
-    let rule = |line: &str| format!("[[rule]]\nname = \"x\"\nkind = \"event\"\nlabels = [\"Bell\"]\n{line}\n");
+    let rule = |line: &str| {
+        format!("[[rule]]\nname = \"x\"\nkind = \"event\"\nlabels = [\"Bell\"]\n{line}\n")
+    };
     check(&rule("threshold = 1.5"), "5:", "threshold");
     check(&rule("threshold = -0.1"), "5:", "threshold");
     check(&rule("threshold = nan"), "5:", "threshold");
     check(&rule("refractory = -1"), "5:", "");
     check(&rule("confirm = { hits = 3, of = 2 }"), "5:", "confirm");
     check("[dbus]\nbus = \"number 9\"\n", "2:", "bus");
-    hark.run(&["check", "--config", "/no/such.toml"]).check_error(3, "/no/such.toml");
+    hark.run(&["check", "--config", "/no/such.toml"])
+        .check_error(3, "/no/such.toml");
     let ran = hark.run(&["check"]);
     ran.check(0);
 }
@@ -363,7 +433,8 @@ fn two_daemons_do_not_share_a_socket() {
     // A daemon that was killed leaves its socket file; the next one takes it over.
     first.kill();
     assert!(socket.exists(), "the stale file is what this is about");
-    hark.run(&["status"]).check_error(6, socket.to_str().unwrap());
+    hark.run(&["status"])
+        .check_error(6, socket.to_str().unwrap());
     let mut next = hark.spawn(&args);
     next.wait_ready();
     hark.run(&["status"]).check(0);
@@ -409,7 +480,12 @@ fn a_closed_pipe_ends_quietly() {
         stdout.read_line(&mut first).unwrap();
         drop(stdout);
         let mut stderr = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut stderr)
+            .unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{args:?}: {stderr}");
         assert!(stderr.is_empty(), "{args:?}: {stderr}");
     }
@@ -432,7 +508,17 @@ fn the_doctor_looks_at_everything_and_says_what_to_do() {
     let hark = Hark::new();
     let ran = hark.run(&["doctor", "--json"]);
     let findings = ran.windows();
-    for check in ["processor", "models", "config", "server", "microphone", "socket dir", "bus", "daemon", "unit"] {
+    for check in [
+        "processor",
+        "models",
+        "config",
+        "server",
+        "microphone",
+        "socket dir",
+        "bus",
+        "daemon",
+        "unit",
+    ] {
         let found = findings.iter().find(|finding| finding["check"] == check);
         let found = found.unwrap_or_else(|| panic!("{check} is missing in {}", ran.stdout));
         let todo = found["todo"].as_str().unwrap();
@@ -446,5 +532,9 @@ fn the_doctor_looks_at_everything_and_says_what_to_do() {
     hark.write("config/hark/config.toml", b"[evnt]\n");
     let broken = hark.run(&["doctor"]);
     assert_eq!(broken.code, 3);
-    assert!(broken.stdout.contains("config.toml:1:"), "{}", broken.stdout);
+    assert!(
+        broken.stdout.contains("config.toml:1:"),
+        "{}",
+        broken.stdout
+    );
 }

@@ -11,7 +11,10 @@ pub fn pcm16(rate_hz: u32, channels: u16, samples: &[f32]) -> Vec<u8> {
 
 /// 32-bit floats of interleaved samples, whatever their value.
 pub fn float32(rate_hz: u32, channels: u16, samples: &[f32]) -> Vec<u8> {
-    let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    let data: Vec<u8> = samples
+        .iter()
+        .flat_map(|sample| sample.to_le_bytes())
+        .collect();
     wav(3, 32, rate_hz, channels, &data)
 }
 

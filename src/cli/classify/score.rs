@@ -9,7 +9,7 @@ use crate::detect::{LevelMeter, content};
 use crate::features::{Frontend, HOP, LogMel, N_MELS};
 use crate::models::registry::Model;
 use crate::models::{ModelError, ModelInfo};
-use crate::pipeline::window::FrameWindow;
+use crate::pipeline::FrameWindow;
 
 /// A window and what the model says of it.
 #[derive(Debug, Clone, Copy)]
