@@ -20,12 +20,14 @@ mod train;
 mod watch;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::audio::AudioError;
+use crate::config::ConfigError;
 use crate::models::ModelError;
 use crate::outputs::BusError;
 
@@ -205,6 +207,12 @@ struct Reported(u8);
 
 /// 0 closed pipe, 1 unexpected, 2 usage, 3 configuration, 4 audio, 5 model or data, 6 bus or socket.
 fn exit_code(error: &anyhow::Error) -> u8 {
+    // Bare, it comes from standard output: sockets and files wrap theirs with a name.
+    if let Some(error) = error.downcast_ref::<io::Error>()
+        && error.kind() == io::ErrorKind::BrokenPipe
+    {
+        return 0;
+    }
     for cause in error.chain() {
         if let Some(Reported(code)) = cause.downcast_ref() {
             return *code;
@@ -214,6 +222,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<UsageError>() {
             return 2;
+        }
+        if cause.is::<ConfigError>() {
+            return 3;
         }
         if cause.is::<AudioError>() {
             return 4;

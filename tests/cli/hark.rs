@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -123,7 +123,9 @@ impl Hark {
         let notify = self.path("notify");
         let _ = fs::remove_file(&notify);
         let ready = UnixDatagram::bind(&notify).unwrap();
-        ready.set_read_timeout(Some(LIMIT)).unwrap();
+        ready
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
         let child = self
             .command(args)
             .env("NOTIFY_SOCKET", &notify)
@@ -186,23 +188,21 @@ pub struct Daemon {
 impl Daemon {
     /// Waits until it says that it is ready.
     pub fn wait_ready(&mut self) {
+        let begun = Instant::now();
         let mut said = [0; 4096];
-        loop {
-            let Ok(len) = self.ready.recv(&mut said) else {
-                self.child.kill().unwrap();
-                let mut stderr = String::new();
-                self.child
-                    .stderr
-                    .take()
-                    .unwrap()
-                    .read_to_string(&mut stderr)
-                    .unwrap();
-                panic!("the daemon did not become ready: {stderr}");
-            };
-            if String::from_utf8_lossy(&said[..len]).contains("READY=1") {
+        // The wait is cut into short ones to see a daemon that has ended instead.
+        while self.child.try_wait().unwrap().is_none() && begun.elapsed() < LIMIT {
+            if let Ok(len) = self.ready.recv(&mut said)
+                && String::from_utf8_lossy(&said[..len]).contains("READY=1")
+            {
                 return;
             }
         }
+        self.child.kill().unwrap();
+        let mut stderr = String::new();
+        let mut pipe = self.child.stderr.take().unwrap();
+        pipe.read_to_string(&mut stderr).unwrap();
+        panic!("the daemon did not become ready: {stderr}");
     }
 
     pub fn kill(&mut self) {
