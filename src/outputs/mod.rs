@@ -6,7 +6,12 @@
 //! stops the daemon. Nothing here decides anything: commands are acted on in the daemon's loop.
 
 mod ask;
+mod bind;
+pub mod client;
+mod connection;
 pub mod protocol;
+mod request;
+mod socket;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -23,6 +28,8 @@ use crate::config::{Config, SocketConfig};
 use crate::event::Event;
 
 pub use ask::{Asker, Inhibitor};
+pub use request::{NO_PROMPT_MODEL, pause_time};
+pub use socket::MAX_CLIENTS;
 
 /// Events that wait for an output that is late before the oldest is lost to it (and counted).
 const EVENT_BACKLOG: usize = 8192;
@@ -166,9 +173,13 @@ pub fn spawn_all(
         .enable_all()
         .build()
         .map_err(|error| BusError::Runtime(error.to_string()))?;
-    let entered = runtime.enter();
-    let outputs: Vec<Arc<dyn Output>> = Vec::new();
-    drop(entered);
+    let mut outputs: Vec<Arc<dyn Output>> = Vec::new();
+    let mut socket = None;
+    if config.socket.enabled {
+        let path = socket_path(&config.socket)?;
+        outputs.push(Arc::new(socket::Socket::new(bind::Bound::new(&path)?)));
+        socket = Some(path);
+    }
 
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let (state, state_rx) = watch::channel((State::Loading, Arc::from("")));
@@ -201,7 +212,7 @@ pub fn spawn_all(
         },
         shutdown,
         tried,
-        socket: None,
+        socket,
     })
 }
 
@@ -314,10 +325,15 @@ async fn supervise(output: Arc<dyn Output>, cx: OutputCtx) {
         }
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            _ = shutdown.wait_for(|end| *end) => return,
+            () = ended(&mut shutdown) => return,
         }
         delay = (delay * 2).min(BACKOFF.1);
     }
+}
+
+/// Waits for shutdown; also when the outputs are gone without one.
+async fn ended(shutdown: &mut watch::Receiver<bool>) {
+    drop(shutdown.wait_for(|end| *end).await);
 }
 
 /// The path of the socket: configured, or `$XDG_RUNTIME_DIR/hark/hark.sock`.
