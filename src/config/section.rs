@@ -101,12 +101,18 @@ impl Default for ContentConfig {
 
 /// `hits` of the last `of` observations must be over the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Confirm {
     /// How many.
     pub hits: u32,
     /// Out of how many.
     pub of: u32,
+}
+
+impl Default for Confirm {
+    fn default() -> Self {
+        Confirm { hits: 1, of: 1 }
+    }
 }
 
 /// One rule: which labels turn into events, and when.
@@ -158,7 +164,7 @@ impl Default for RuleConfig {
             threshold: 0.5,
             thresholds: BTreeMap::new(),
             release: None,
-            confirm: Confirm { hits: 1, of: 1 },
+            confirm: Confirm::default(),
             refractory: Seconds::ONE,
             hold: Seconds::ZERO,
             smooth: None,

@@ -51,6 +51,21 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Compiles the rules in force, in their order.
+    ///
+    /// # Errors
+    /// As [`Rule::from_config`].
+    pub fn all_from_config(
+        rules: &[RuleConfig],
+        known: &[(Kind, &[Arc<str>])],
+    ) -> Result<Vec<Rule>, RuleError> {
+        rules
+            .iter()
+            .filter(|rule| rule.enabled)
+            .map(|rule| Rule::from_config(rule, known))
+            .collect()
+    }
+
     /// Compiles a rule. `known` names the models that run and their labels; a kind that is missing
     /// there is not checked.
     ///
@@ -65,7 +80,10 @@ impl Rule {
         if let Some(problem) = problems.into_iter().next() {
             return Err(RuleError {
                 rule: config.name.clone(),
-                key: problem.key.join("."),
+                key: problem
+                    .keys
+                    .first()
+                    .map_or_else(String::new, |key| key.join(".")),
                 text: problem.text,
             });
         }

@@ -1,18 +1,20 @@
-//! What a single `[[rule]]` must satisfy, apart from where it stands in a file.
+//! What the values must satisfy beyond their types: ranges, contradictions, names.
 //!
-//! The loader adds file, line and column; `detect` refuses to compile a rule that fails here.
+//! Pure, and without files: the loader adds file, line and column, and `detect` refuses to compile
+//! a rule that fails here.
 
 use std::sync::Arc;
 
-use super::section::RuleConfig;
+use super::section::{Config, RuleConfig};
 use super::suggest::nearest;
 use crate::event::Kind;
 
 /// Something wrong with the value of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Keys from the section inward, such as `["confirm", "hits"]`; list items by number.
-    pub key: Vec<String>,
+    /// The key at fault and those it contradicts: paths inward from where the search began, such
+    /// as `["confirm", "hits"]`, items of lists by number.
+    pub keys: Vec<Vec<String>>,
     /// What is wrong, and what to do, in one line.
     pub text: String,
 }
@@ -21,9 +23,23 @@ impl Problem {
     /// A problem with the value at `key`.
     pub fn new<const N: usize>(key: [&str; N], text: impl Into<String>) -> Self {
         Problem {
-            key: key.map(str::to_owned).to_vec(),
+            keys: vec![key.map(str::to_owned).to_vec()],
             text: text.into(),
         }
+    }
+
+    /// The same, where the value at `key` may as well be the wrong one.
+    fn or<const N: usize>(mut self, key: [&str; N]) -> Self {
+        self.keys.push(key.map(str::to_owned).to_vec());
+        self
+    }
+
+    /// The same, seen from outside the section at `section`.
+    pub fn within<const N: usize>(mut self, section: [&str; N]) -> Self {
+        for key in &mut self.keys {
+            key.splice(0..0, section.map(str::to_owned));
+        }
+        self
     }
 }
 
@@ -31,6 +47,78 @@ impl Problem {
 pub const MAX_CONFIRM: u32 = 64;
 /// The longest smoothing, in seconds: longer than any word of the keyword model.
 pub const MAX_SMOOTH_S: f64 = 1.0;
+
+/// The values of `dbus.bus`.
+const BUSES: [&str; 4] = ["auto", "session", "system", "none"];
+
+impl Config {
+    /// What is wrong with the values of all sections, in the order of the documentation.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (at, source) in self.source.iter().enumerate() {
+            if source.spec.trim().is_empty() {
+                found.push(Problem::new(
+                    ["source", &at.to_string()],
+                    "the source has no spec; add one, such as spec = \"mic\"",
+                ));
+            }
+        }
+        let (window_s, hop_s) = (self.event.window_s, self.event.hop_s);
+        if !(0.1..=30.0).contains(&window_s) {
+            found.push(Problem::new(
+                ["event", "window_s"],
+                format!("{window_s} is out of range; use 0.1 to 30 seconds"),
+            ));
+        }
+        if !(0.05..=30.0).contains(&hop_s) {
+            found.push(Problem::new(
+                ["event", "hop_s"],
+                format!("{hop_s} is out of range; use 0.05 to 30 seconds"),
+            ));
+        } else if hop_s > window_s {
+            found.push(
+                Problem::new(
+                    ["event", "hop_s"],
+                    format!("hop_s = {hop_s} would leave out sound between windows of {window_s} s; use at most window_s"),
+                )
+                .or(["event", "window_s"]),
+            );
+        }
+        let hold_s = self.content.hold_s;
+        if !(0.0..=60.0).contains(&hold_s) {
+            found.push(Problem::new(
+                ["content", "hold_s"],
+                format!("{hold_s} is out of range; use 0 to 60 seconds"),
+            ));
+        }
+        for (at, rule) in self.rule.iter().enumerate() {
+            let problems = rule.problems().into_iter();
+            found.extend(problems.map(|problem| problem.within(["rule", &at.to_string()])));
+        }
+        if self
+            .socket
+            .path
+            .as_ref()
+            .is_some_and(|path| path.as_os_str().is_empty())
+        {
+            found.push(Problem::new(
+                ["socket", "path"],
+                "the path is empty; name a file, or remove the key for the default",
+            ));
+        }
+        if !BUSES.contains(&self.dbus.bus.as_str()) {
+            let todo = match nearest(&self.dbus.bus, BUSES) {
+                Some(bus) => format!("did you mean '{bus}'?"),
+                None => format!("use one of {}", BUSES.join(", ")),
+            };
+            found.push(Problem::new(
+                ["dbus", "bus"],
+                format!("unknown bus '{}'; {todo}", self.dbus.bus),
+            ));
+        }
+        found
+    }
+}
 
 impl RuleConfig {
     /// What is wrong with the values of this rule, in the order of the documentation.
@@ -73,19 +161,22 @@ impl RuleConfig {
                 found.push(Problem::new(
                     ["thresholds", label],
                     format!("'{label}' is not among the labels of the rule; add it to labels, or remove its threshold"),
-                ));
+                ).or(["labels"]));
             }
         }
         if let Some(release) = self.release {
             unit_range(&mut found, ["release"], release, 0.0);
             if release > self.threshold {
-                found.push(Problem::new(
-                    ["release"],
-                    format!(
-                        "release {release} is over the threshold {}; make it equal or lower",
-                        self.threshold
-                    ),
-                ));
+                found.push(
+                    Problem::new(
+                        ["release"],
+                        format!(
+                            "release {release} is over the threshold {}; make it equal or lower",
+                            self.threshold
+                        ),
+                    )
+                    .or(["threshold"]),
+                );
             }
         }
         let (hits, of) = (self.confirm.hits, self.confirm.of);
@@ -94,11 +185,10 @@ impl RuleConfig {
                 ["confirm", "of"],
                 format!("of = {of} is out of range; use 1 to {MAX_CONFIRM}"),
             ));
-        }
-        if hits == 0 || hits > of {
+        } else if hits == 0 || hits > of {
             found.push(Problem::new(
                 ["confirm", "hits"],
-                format!("hits = {hits} of {of} can never be met or missed; use 1 to {of}"),
+                format!("hits = {hits} does not fit of = {of}; use 1 to {of}"),
             ));
         }
         self.kind_problems(&mut found);
@@ -115,7 +205,7 @@ impl RuleConfig {
                 found.push(Problem::new(
                     ["veto", &at.to_string()],
                     format!("'{label}' would keep itself from starting; remove it from veto or from labels"),
-                ));
+                ).or(["labels"]));
             }
         }
         unit_range(
