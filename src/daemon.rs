@@ -479,8 +479,9 @@ impl Daemon {
     fn reload(&mut self) -> Result<(), Refusal> {
         let refuse = |error: DaemonError| Refusal::BadParams(error.to_string());
         let loaded = (self.load)().map_err(|error| refuse(error.into()))?;
-        let (old, new) = (&self.loaded.config, &loaded.config);
-        if needs_new_pipeline(old, new) {
+        let old = self.loaded.config.clone();
+        let new = &loaded.config;
+        if needs_new_pipeline(&old, new) {
             self.replace_pipeline(&loaded).map_err(refuse)?;
         } else {
             let labels = self.pipeline.stats().labels();
