@@ -183,7 +183,7 @@ impl Daemon {
         let (reporter, reports) = unbounded();
         let setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
         let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
-        let mut alive = Alive::new(started);
+        let alive = Alive::new(started);
         alive.ready();
         Ok(Daemon {
             load,

@@ -75,7 +75,7 @@ impl Lines {
     pub fn finish(self, limit: Duration) {
         drop(self.queue);
         // Only the end of the thread makes this return early.
-        drop(self.closed.recv_timeout(limit));
+        let _ = self.closed.recv_timeout(limit);
     }
 }
 
