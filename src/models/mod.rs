@@ -1,5 +1,8 @@
 //! The models: one file per architecture, the registry, and the embedded weights.
 
+pub mod registry;
+pub mod verify;
+
 use std::sync::Arc;
 
 /// What a model answers.

@@ -321,7 +321,10 @@ impl Listener {
             return Next::Go;
         }
         let order = match wait {
-            Duration::MAX => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Duration::MAX => self
+                .inbox
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
             wait => self.inbox.recv_timeout(wait),
         };
         match order {
@@ -370,13 +373,7 @@ impl Listener {
         Next::Go
     }
 
-    fn opened(
-        &mut self,
-        name: &str,
-        format: Format,
-        again: bool,
-        outage: Duration,
-    ) -> Next {
+    fn opened(&mut self, name: &str, format: Format, again: bool, outage: Duration) -> Next {
         let resampler = match Resampler::new(format.rate_hz) {
             Ok(resampler) => resampler,
             Err(error) => return Next::End(Err(error)),

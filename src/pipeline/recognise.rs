@@ -78,7 +78,13 @@ impl Recogniser {
             at: SampleIdx(0),
             fresh: true,
             hearing: Hearing {
-                scores: vec![0.0; stats.keyword.as_ref().map_or(0, |model| model.info().labels.len())],
+                scores: vec![
+                    0.0;
+                    stats
+                        .keyword
+                        .as_ref()
+                        .map_or(0, |model| model.info().labels.len())
+                ],
                 keyword,
                 keyword_fault: None,
                 event,
@@ -304,7 +310,11 @@ impl Hearing {
 
     /// Takes every window that is under way.
     fn wait(&mut self, emit: &mut dyn FnMut(Event)) {
-        while let Some(job) = self.event.as_ref().and_then(|(worker, _)| worker.done_blocking()) {
+        while let Some(job) = self
+            .event
+            .as_ref()
+            .and_then(|(worker, _)| worker.done_blocking())
+        {
             self.scored(job, emit);
         }
     }

@@ -85,7 +85,10 @@ fn guarded<T>(code: impl FnOnce() -> Result<T, ModelError>) -> Result<T, String>
                 .downcast_ref::<&str>()
                 .copied()
                 .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            Err(format!("the model panicked: {}", said.unwrap_or("no message")))
+            Err(format!(
+                "the model panicked: {}",
+                said.unwrap_or("no message")
+            ))
         }
     }
 }

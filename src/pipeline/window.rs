@@ -391,7 +391,10 @@ mod tests {
     #[test]
     fn a_model_that_fails_or_panics_is_made_anew() {
         let (worker, _entered, go, made) = held();
-        for (verdict, said) in [(Verdict::Fail, "bad window"), (Verdict::Panic, "out of cheese")] {
+        for (verdict, said) in [
+            (Verdict::Fail, "bad window"),
+            (Verdict::Panic, "out of cheese"),
+        ] {
             // After a failure windows are refused for a moment, then the model is made anew.
             go.send(verdict).unwrap();
             let before = made.load(Ordering::SeqCst);
