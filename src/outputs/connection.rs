@@ -83,7 +83,9 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
             session.handle(line, &cx, &mut outbox);
         }
     }
-    // What was published before shutdown is in the queue of events: it still goes out.
+    // What was published before shutdown is in the queue of events: it still goes out, and what
+    // the queue of lines has room for does not matter any longer.
+    outbox.open_ended = true;
     while let Some(heard) = session.events.as_mut().map(Receiver::try_recv) {
         match heard {
             Ok(heard) => session.hear(Ok(heard), &mut outbox),
@@ -326,6 +328,8 @@ struct Outbox {
     written: usize,
     /// Events dropped and not yet reported.
     dropped: u64,
+    /// At shutdown: events are bounded by the backlog alone.
+    open_ended: bool,
 }
 
 impl Outbox {
@@ -346,7 +350,7 @@ impl Outbox {
     /// until the reader has caught up with half of the queue: one report then covers them all.
     fn offer(&mut self, heard: &Heard) {
         self.report_dropped(false);
-        if self.dropped == 0 && self.has_room() {
+        if self.dropped == 0 && (self.has_room() || self.open_ended) {
             self.push(heard.line());
         } else {
             self.dropped += 1;

@@ -9,6 +9,7 @@ mod ask;
 mod bind;
 pub mod client;
 mod connection;
+mod dbus;
 pub mod protocol;
 mod request;
 mod socket;
@@ -181,6 +182,10 @@ pub fn spawn_all(
         socket = Some(path);
     }
 
+    if let Some(bus) = dbus::Bus::from_config(&config.dbus) {
+        outputs.push(Arc::new(dbus::Dbus::new(bus)));
+    }
+
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let (state, state_rx) = watch::channel((State::Loading, Arc::from("")));
     let (live, live_rx) = watch::channel(Arc::default());
@@ -303,6 +308,7 @@ impl Outputs {
 async fn supervise(output: Arc<dyn Output>, cx: OutputCtx) {
     let mut shutdown = cx.shutdown.clone();
     let mut delay = BACKOFF.0;
+    let mut told = String::new();
     loop {
         // A task of its own, so that a panic ends this attempt and nothing else.
         let mut attempt = JoinSet::new();
@@ -310,18 +316,21 @@ async fn supervise(output: Arc<dyn Output>, cx: OutputCtx) {
         let started = tokio::time::Instant::now();
         let outcome = attempt.join_next().await;
         cx.tried.send_replace(true);
-        match outcome {
-            Some(Ok(Ok(()))) | None => return,
-            Some(Ok(Err(error))) => tracing::warn!("{error}; trying again in {delay:?}"),
-            Some(Err(panic)) => {
-                tracing::error!(
-                    "output {} broke: {panic}; starting it again in {delay:?}",
-                    output.name()
-                );
-            }
-        }
         if started.elapsed() > BACKOFF.1 {
             delay = BACKOFF.0;
+            told.clear();
+        }
+        let failure = match outcome {
+            Some(Ok(Ok(()))) | None => return,
+            Some(Ok(Err(error))) => error.to_string(),
+            Some(Err(panic)) => format!("{} broke: {panic}", output.name()),
+        };
+        // A machine without a bus is told once, not every two seconds for ever.
+        if failure == told {
+            tracing::debug!("{failure}; trying again in {delay:?}");
+        } else {
+            tracing::warn!("{failure}; trying again until it works");
+            told = failure;
         }
         tokio::select! {
             () = tokio::time::sleep(delay) => {}

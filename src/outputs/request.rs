@@ -171,9 +171,7 @@ fn resolve(method: &str, given: Map<String, Value>) -> Result<Call, ErrorRecord>
         }
         "inhibit" => {
             let InhibitParams { who, why } = params(method, given)?;
-            if who.trim().is_empty() {
-                return Err(bad("inhibit: who is empty; say who asks"));
-            }
+            let who = named(who).map_err(|error| bad(format!("inhibit: {error}")))?;
             Ok(Call::Inhibit { who, why })
         }
         "threshold_set" => {
@@ -197,12 +195,30 @@ fn resolve(method: &str, given: Map<String, Value>) -> Result<Call, ErrorRecord>
 }
 
 fn count(method: &str, given: CountParams, default: usize) -> Result<usize, ErrorRecord> {
-    match given.n {
-        None => Ok(default),
-        Some(n) if (1..=MAX_ENTRIES).contains(&n) => Ok(n),
-        Some(n) => Err(bad(format!(
-            "{method}: n is {n}; expected 1 to {MAX_ENTRIES}"
-        ))),
+    entries(given.n.unwrap_or(default)).map_err(|error| bad(format!("{method}: {error}")))
+}
+
+/// A number of entries as given from outside.
+///
+/// # Errors
+/// When it is 0 or over [`MAX_ENTRIES`].
+pub fn entries(n: usize) -> Result<usize, String> {
+    if (1..=MAX_ENTRIES).contains(&n) {
+        Ok(n)
+    } else {
+        Err(format!("n is {n}; expected 1 to {MAX_ENTRIES}"))
+    }
+}
+
+/// Who inhibits, as given from outside.
+///
+/// # Errors
+/// When it is empty: `status` could not say whom to ask.
+pub fn named(who: String) -> Result<String, String> {
+    if who.trim().is_empty() {
+        Err("who is empty; say who asks".into())
+    } else {
+        Ok(who)
     }
 }
 

@@ -9,35 +9,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
+use super::load::Models;
 use super::recognise::{Parts, Recogniser};
-use super::slot::{Factory, Slot};
 use super::stats::Stats;
 use super::supervise::{Limits, Pace, SourceFactory, Supervisor, Turn};
-use super::window::{FrameWindow, Worker};
+use super::window::Worker;
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, Format};
 use crate::clock::{PIPELINE_RATE_HZ, SampleIdx, WallClock};
 use crate::detect::{Content, Engine};
 use crate::event::Event;
-use crate::features::{Frontend, N_MELS};
-use crate::models::{Classifier, ModelError, ModelInfo, Spotter};
+use crate::features::Frontend;
 
-/// Windows and frames that each model scores before it is called ready: the first ones touch cold
-/// memory and would be late.
-const WARM_UP: usize = 5;
 /// Sound taken from the ring at once.
 const READ: Duration = Duration::from_millis(100);
-
-/// The event model and its schedule.
-#[derive(Clone)]
-pub struct EventModel {
-    /// Makes the model.
-    pub make: Factory<dyn Classifier>,
-    /// Length of a window in frames of 10 ms.
-    pub window_frames: usize,
-    /// Distance between windows in frames of 10 ms.
-    pub hop_frames: usize,
-}
 
 /// Takes what the pipeline reports; must not block for long.
 pub type Reporter = Box<dyn Fn(Report) + Send>;
@@ -54,10 +39,8 @@ pub struct Setup {
     pub limits: Limits,
     /// The front end of the models.
     pub front: Box<dyn Frontend>,
-    /// The keyword model, `None` where it is switched off.
-    pub keyword: Option<Factory<dyn Spotter>>,
-    /// The event model, `None` where it is switched off.
-    pub event: Option<EventModel>,
+    /// The models.
+    pub models: Models,
     /// The rules.
     pub engine: Engine,
     /// The content state, `None` where it is switched off.
@@ -81,17 +64,6 @@ pub enum Report {
     Ended(Result<(), AudioError>),
 }
 
-/// What keeps a pipeline from starting.
-#[derive(Debug, thiserror::Error)]
-pub enum PipelineError {
-    /// A model cannot be made or fails on its first windows.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The system gives no thread.
-    #[error("cannot start a thread: {0}; raise the limit on processes")]
-    Thread(#[from] std::io::Error),
-}
-
 enum Order {
     Pause(Sender<()>),
     Resume,
@@ -112,25 +84,22 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Makes and warms the models, and starts to listen.
+    /// Starts to listen.
     ///
     /// # Errors
-    /// When a model cannot be made. A source that does not open is no error: it is reported.
-    pub fn start(setup: Setup, report: Reporter) -> Result<Self, PipelineError> {
+    /// When the system gives no thread. A source that does not open is no error: it is reported.
+    pub fn start(setup: Setup, report: Reporter) -> std::io::Result<Self> {
         let Setup {
             spec,
             source,
             pace,
             limits,
             front,
-            keyword,
-            event,
+            models: Models { keyword, event },
             engine,
             content,
             origin,
         } = setup;
-        let keyword = keyword.map(warm_keyword).transpose()?;
-        let event = event.map(warm_event).transpose()?;
         let stats = Arc::new(Stats::new(
             &spec,
             keyword.as_ref().map(|(info, _)| info.clone()),
@@ -232,54 +201,6 @@ impl Drop for Pipeline {
             tracing::error!("the listener thread had ended by itself");
         }
     }
-}
-
-/// Makes the keyword model and steps it on silence.
-fn warm_keyword(
-    make: Factory<dyn Spotter>,
-) -> Result<(ModelInfo, Slot<dyn Spotter>), PipelineError> {
-    let mut slot = Slot::new(make)?;
-    let info = slot
-        .run(|model| {
-            let info = model.info().clone();
-            let mut scores = vec![0.0; info.labels.len()];
-            for _ in 0..WARM_UP {
-                model.step(&[0.0; N_MELS], &mut scores);
-            }
-            model.reset();
-            Ok(info)
-        })
-        .map_err(|reason| ModelError::Format(reason.to_string()))?;
-    Ok((info, slot))
-}
-
-/// Makes the event model and lets it score silence.
-fn warm_event(
-    model: EventModel,
-) -> Result<(ModelInfo, Slot<dyn Classifier>, FrameWindow), PipelineError> {
-    let window = FrameWindow::new(model.window_frames, model.hop_frames);
-    let mut slot = Slot::new(model.make)?;
-    let info = slot
-        .run(|classifier| {
-            let info = classifier.info().clone();
-            let silence = vec![0.0; window.frames() * N_MELS];
-            let mut scores = Vec::with_capacity(info.labels.len());
-            for _ in 0..WARM_UP {
-                classifier.classify(&silence, &mut scores)?;
-            }
-            if scores.len() == info.labels.len() {
-                Ok(info)
-            } else {
-                Err(ModelError::Shape(format!(
-                    "model {}: expected {} scores, got {}",
-                    info.name,
-                    info.labels.len(),
-                    scores.len()
-                )))
-            }
-        })
-        .map_err(|reason| ModelError::Format(reason.to_string()))?;
-    Ok((info, slot, window))
 }
 
 /// Sound of one rate without a change of device.

@@ -7,6 +7,7 @@
 //! | `recognise` | samples in, events out: level, log-mel, keyword step, windows |
 //! | `window` | the newest frames, and the worker that scores windows of them |
 //! | `episodes` | decisions become events |
+//! | `load` | makes and warms the models |
 //! | `slot` | a model that is made anew after it has failed |
 //! | `stats` | what is counted on the way |
 //!
@@ -15,13 +16,15 @@
 
 mod episodes;
 mod listener;
+mod load;
 mod recognise;
 mod slot;
 pub mod stats;
 mod supervise;
 mod window;
 
-pub use listener::{EventModel, Pipeline, PipelineError, Report, Reporter, Setup};
+pub use listener::{Pipeline, Report, Reporter, Setup};
+pub use load::{EventModel, Models};
 pub use recognise::{Parts, Recogniser};
 pub use slot::{Factory, Slot};
 pub use supervise::{Limits, Pace, SourceFactory};

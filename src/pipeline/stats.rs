@@ -292,6 +292,22 @@ impl Stats {
         }
     }
 
+    /// The labels of the models, by what rules call their kind.
+    pub fn labels(&self) -> Vec<(Kind, Arc<[Arc<str>]>)> {
+        let of = |kind, model: &Option<ModelStats>| {
+            model
+                .as_ref()
+                .map(|model| (kind, model.info.labels.clone()))
+        };
+        [
+            of(Kind::Keyword, &self.keyword),
+            of(Kind::Event, &self.event),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// The models as `status` shows them.
     pub fn models(&self) -> Vec<ModelStatus> {
         [&self.keyword, &self.event]
