@@ -71,11 +71,6 @@ impl Scorer {
         self.samples = 0;
     }
 
-    /// Whether the file has held no sample so far.
-    pub fn is_empty(&self) -> bool {
-        self.samples == 0
-    }
-
     /// Takes samples at the pipeline rate and emits the windows that they finish.
     ///
     /// # Errors

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 use crate::audio::mic;
-use crate::config::paths::Paths;
 use crate::config::{self, Config, Flags};
 use crate::kernels;
 use crate::models::registry::{self, ROWS};
@@ -25,7 +24,7 @@ pub(super) fn all() -> Vec<Finding> {
     findings.push(finding);
     findings.push(server());
     findings.push(microphone(&config));
-    findings.push(runtime_dir());
+    findings.push(runtime_dir(&config));
     findings.push(bus(&config));
     findings.push(daemon(&config));
     findings.push(unit());
@@ -170,44 +169,33 @@ fn sound_card_hint() -> Option<String> {
     captures.then(|| "join the audio group (sudo usermod -aG audio $USER), ".to_owned())
 }
 
-fn runtime_dir() -> Finding {
-    let dir = Paths::current().runtime;
-    // The directory itself is made by the daemon; before that its parent decides.
-    let existing = if dir.is_dir() {
-        dir.as_path()
-    } else {
-        dir.parent().unwrap_or(&dir)
-    };
+/// Whether the daemon can make its socket, and nobody else can reach it.
+fn runtime_dir(config: &Config) -> Finding {
+    let socket = crate::outputs::socket_path(&config.socket)
+        .unwrap_or_else(|_| crate::config::paths::Paths::current().socket());
+    let dir = socket.parent().unwrap_or(Path::new("/"));
+    // What is missing is made by the daemon, with mode 700; what is above it decides.
+    let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(dir);
     let shown = existing.display();
+    let advice = "set XDG_RUNTIME_DIR to a directory of your own, mode 700";
     let metadata = match fs::metadata(existing) {
         Ok(metadata) => metadata,
-        Err(error) => {
-            return Finding::fail(
-                "socket dir",
-                6,
-                format!("{shown}: {error}"),
-                "log in with a session, or set XDG_RUNTIME_DIR to a directory of your own, mode 700",
-            );
-        }
+        Err(error) => return Finding::fail("socket dir", 6, format!("{shown}: {error}"), advice),
     };
-    let mode = metadata.permissions().mode() & 0o777;
     let me = fs::metadata("/proc/self").map(|me| me.uid()).ok();
     if me.is_some_and(|me| me != metadata.uid()) {
-        return Finding::fail(
-            "socket dir",
-            6,
-            format!("{shown} belongs to user {}", metadata.uid()),
-            "set XDG_RUNTIME_DIR to a directory of your own",
-        );
+        let found = format!("{shown} belongs to user {}", metadata.uid());
+        return Finding::fail("socket dir", 6, found, advice);
     }
-    if mode & 0o077 != 0 {
+    let mode = metadata.permissions().mode() & 0o777;
+    if existing == dir && mode & 0o077 != 0 {
         return Finding::warn(
             "socket dir",
             format!("{shown} has mode {mode:o}"),
             format!("others can look into it: chmod 700 {shown}"),
         );
     }
-    Finding::ok("socket dir", format!("{shown}, mode {mode:o}"))
+    Finding::ok("socket dir", format!("{}", dir.display()))
 }
 
 /// Whether the bus of the configuration is there; without one D-Bus output waits for it.
@@ -261,10 +249,8 @@ fn daemon(config: &Config) -> Finding {
             "without it 'hark watch' and 'hark status' cannot ask",
         );
     }
-    let path = match crate::outputs::socket_path(&config.socket) {
-        Ok(path) => path,
-        Err(error) => return Finding::warn("daemon", error.to_string(), start),
-    };
+    let path = crate::outputs::socket_path(&config.socket)
+        .unwrap_or_else(|_| crate::config::paths::Paths::current().socket());
     match Client::connect(&path) {
         Ok(client) => {
             let hello = client.hello;
