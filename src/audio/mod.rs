@@ -8,6 +8,7 @@ pub mod file;
 pub mod mix;
 pub mod resample;
 pub mod ring;
+pub mod synth;
 
 use ring::PcmWriter;
 
