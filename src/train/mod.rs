@@ -13,3 +13,5 @@ pub mod pool;
 pub mod recipe;
 pub mod teacher;
 pub mod trainer;
+
+pub use manifest::{Clip, DataError, Manifest, Split};
