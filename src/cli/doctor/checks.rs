@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
+use crate::audio::mic;
 use crate::config::paths::Paths;
 use crate::config::{self, Config, Flags};
 use crate::kernels;
@@ -23,6 +24,7 @@ pub(super) fn all() -> Vec<Finding> {
     let (finding, config) = configuration();
     findings.push(finding);
     findings.push(server());
+    findings.push(microphone(&config));
     findings.push(runtime_dir());
     findings.push(bus(&config));
     findings.push(daemon(&config));
@@ -119,6 +121,53 @@ fn server() -> Finding {
         format!("no PulseAudio or PipeWire on {asked}"),
         "hark uses ALSA; for a desktop install pipewire-pulse or pulseaudio",
     )
+}
+
+/// Whether there is a microphone to listen to, where the configuration wants one.
+fn microphone(config: &Config) -> Finding {
+    let wanted = config.source.is_empty()
+        || config
+            .source
+            .iter()
+            .any(|source| source.spec.starts_with("mic"));
+    let devices = match mic::list() {
+        Ok(devices) => devices,
+        Err(error) => {
+            let todo = "start the sound server again";
+            return Finding::fail("microphone", 4, error.to_string(), todo);
+        }
+    };
+    let Some(first) = devices.first() else {
+        let found = "no capture device";
+        return if wanted {
+            let todo = format!(
+                "{}plug one in, or listen to something else with hark run --source",
+                sound_card_hint().unwrap_or_default()
+            );
+            Finding::fail("microphone", 4, found, todo)
+        } else {
+            Finding::ok("microphone", format!("{found}, and none is asked for"))
+        };
+    };
+    let more = match devices.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    Finding::ok(
+        "microphone",
+        format!("{} ({}){more}", first.name, first.host),
+    )
+}
+
+/// What to do where the kernel has capture devices that this user may not open.
+fn sound_card_hint() -> Option<String> {
+    let captures = fs::read_dir("/dev/snd").ok()?.flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("pcm")
+            && name.to_string_lossy().ends_with('c')
+            && fs::File::open(entry.path()).is_err()
+    });
+    captures.then(|| "join the audio group (sudo usermod -aG audio $USER), ".to_owned())
 }
 
 fn runtime_dir() -> Finding {
