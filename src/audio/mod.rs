@@ -3,6 +3,10 @@
 //! A [`Source`] writes interleaved samples into a [`ring::PcmWriter`] from a thread or callback of
 //! its own; the listener reads mono blocks from the [`ring::PcmReader`] and resamples them.
 
+pub mod decode;
+pub mod file;
+pub mod mix;
+pub mod resample;
 pub mod ring;
 
 use ring::PcmWriter;

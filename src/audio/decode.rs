@@ -1,0 +1,248 @@
+//! Sound files of any kind that symphonia reads, block by block as interleaved samples.
+//!
+//! No resampling, no thread. A file that ends early or has damaged packets gives what can be read;
+//! a damaged packet is replaced by silence of the usual length, so that times behind it stay right.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::MediaSourceStream;
+use symphonia::core::meta::MetadataOptions;
+
+use super::resample::{MAX_RATE_HZ, MIN_RATE_HZ};
+use super::{AudioError, Format};
+
+/// An open sound file.
+pub struct Decoder {
+    path: PathBuf,
+    reader: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track: u32,
+    format: Format,
+    declared_frames: Option<u64>,
+    samples: Vec<f32>,
+    /// The first block was decoded at opening, to learn the format, and has not been handed out.
+    first_waits: bool,
+    damaged_packets: u64,
+    ended: bool,
+}
+
+impl Decoder {
+    /// Opens the file and decodes its first block, so that the format is known for certain.
+    ///
+    /// # Errors
+    /// When there is no such file, it is not a sound file, its codec is not known, it holds no
+    /// sound, or its rate is out of range.
+    pub fn open(path: &Path) -> Result<Self, AudioError> {
+        let fail = |what: String| decode_error(path, what);
+        let metadata =
+            std::fs::metadata(path).map_err(|error| fail(format!("cannot open it: {error}")))?;
+        if metadata.is_dir() {
+            return Err(fail("it is a directory, not a sound file".to_owned()));
+        }
+        if !metadata.is_file() {
+            return Err(fail(
+                "it is not a regular file; feed pipes and devices in with raw: or cmd:".to_owned(),
+            ));
+        }
+        if metadata.len() == 0 {
+            return Err(fail("the file is empty".to_owned()));
+        }
+        let file = File::open(path).map_err(|error| fail(format!("cannot open it: {error}")))?;
+        let stream = MediaSourceStream::new(Box::new(file), Default::default());
+        let reader = symphonia::default::get_probe()
+            .probe(
+                &Hint::new(),
+                stream,
+                FormatOptions::default(),
+                MetadataOptions::default(),
+            )
+            .map_err(|error| {
+                fail(format!(
+                    "it is not a sound file that can be read (wav, flac, ogg vorbis, mp3, m4a, aiff): {}",
+                    plain(&error)
+                ))
+            })?;
+        let track = reader
+            .default_track(TrackType::Audio)
+            .ok_or_else(|| fail("it has no audio track".to_owned()))?;
+        let (track_id, declared_frames) = (track.id, track.num_frames);
+        let parameters = track
+            .codec_params
+            .as_ref()
+            .and_then(|parameters| parameters.audio())
+            .ok_or_else(|| fail("its audio track does not say how it is coded".to_owned()))?;
+        let decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+            .map_err(|error| {
+                fail(format!(
+                    "its codec is not supported ({}): convert it to wav or flac",
+                    plain(&error)
+                ))
+            })?;
+        let mut opened = Decoder {
+            path: path.to_owned(),
+            reader,
+            decoder,
+            track: track_id,
+            format: Format {
+                rate_hz: 0,
+                channels: 0,
+            },
+            declared_frames,
+            samples: Vec::new(),
+            first_waits: false,
+            damaged_packets: 0,
+            ended: false,
+        };
+        if !opened.decode_block()? {
+            return Err(fail("it holds no sound".to_owned()));
+        }
+        opened.first_waits = true;
+        Ok(opened)
+    }
+
+    /// The native form.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Length in native frames as the file states it; a damaged file may hold less.
+    pub fn declared_frames(&self) -> Option<u64> {
+        self.declared_frames
+    }
+
+    /// The next interleaved samples, a whole number of frames; `None` at the end.
+    ///
+    /// # Errors
+    /// When the disk fails, or rate or channels change within the file.
+    pub fn next_block(&mut self) -> Result<Option<&[f32]>, AudioError> {
+        if self.first_waits {
+            self.first_waits = false;
+            return Ok(Some(&self.samples));
+        }
+        Ok(self.decode_block()?.then_some(self.samples.as_slice()))
+    }
+
+    /// Decodes the next non-empty block into `samples`; `false` at the end.
+    fn decode_block(&mut self) -> Result<bool, AudioError> {
+        while !self.ended {
+            let packet = match self.reader.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => {
+                    self.end(None);
+                    break;
+                }
+                Err(Error::IoError(error)) if error.kind() != ErrorKind::UnexpectedEof => {
+                    return Err(decode_error(&self.path, format!("cannot read it: {error}")));
+                }
+                Err(error) => {
+                    if self.format.rate_hz == 0 {
+                        return Err(decode_error(
+                            &self.path,
+                            format!("it cannot be read as sound: {}", plain(&error)),
+                        ));
+                    }
+                    self.end(Some(&error));
+                    break;
+                }
+            };
+            if packet.track_id != self.track {
+                continue;
+            }
+            match self.decoder.decode(&packet) {
+                Ok(buffer) => {
+                    let spec = buffer.spec();
+                    let format = Format {
+                        rate_hz: spec.rate(),
+                        channels: u16::try_from(spec.channels().count()).unwrap_or(u16::MAX),
+                    };
+                    if buffer.frames() == 0 {
+                        continue;
+                    }
+                    buffer.copy_to_vec_interleaved(&mut self.samples);
+                    self.check_format(format)?;
+                    return Ok(true);
+                }
+                Err(Error::IoError(_) | Error::DecodeError(_)) => {
+                    self.damaged_packets += 1;
+                    if !self.samples.is_empty() {
+                        self.samples.fill(0.0);
+                        return Ok(true);
+                    }
+                }
+                Err(error) => {
+                    return Err(decode_error(
+                        &self.path,
+                        format!("it cannot be decoded: {}", plain(&error)),
+                    ));
+                }
+            }
+        }
+        if self.format.rate_hz == 0 && self.damaged_packets > 0 {
+            return Err(decode_error(
+                &self.path,
+                format!("all of its {} packets are damaged", self.damaged_packets),
+            ));
+        }
+        Ok(false)
+    }
+
+    fn check_format(&mut self, format: Format) -> Result<(), AudioError> {
+        if self.format.rate_hz == 0 {
+            if !(MIN_RATE_HZ..=MAX_RATE_HZ).contains(&format.rate_hz) || format.channels == 0 {
+                return Err(decode_error(
+                    &self.path,
+                    format!(
+                        "{} Hz with {} channels is not supported: use {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz",
+                        format.rate_hz, format.channels
+                    ),
+                ));
+            }
+            self.format = format;
+        }
+        if format == self.format {
+            return Ok(());
+        }
+        Err(decode_error(
+            &self.path,
+            format!(
+                "it changes from {} Hz, {} channels to {} Hz, {} channels on the way: split it there",
+                self.format.rate_hz, self.format.channels, format.rate_hz, format.channels
+            ),
+        ))
+    }
+
+    fn end(&mut self, error: Option<&Error>) {
+        self.ended = true;
+        if let Some(error) = error {
+            tracing::warn!(file = %self.path.display(), "the file ends early: {}", plain(error));
+        }
+        if self.damaged_packets > 0 {
+            tracing::warn!(
+                file = %self.path.display(),
+                "{} damaged packets were replaced by silence",
+                self.damaged_packets
+            );
+        }
+    }
+}
+
+fn decode_error(path: &Path, what: String) -> AudioError {
+    AudioError::Decode(format!("{}: {what}", path.display()))
+}
+
+/// The reason without symphonia's own prefix.
+fn plain(error: &Error) -> String {
+    match error {
+        Error::DecodeError(text) | Error::Unsupported(text) | Error::LimitError(text) => {
+            (*text).to_owned()
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,88 @@
+//! Sound files as 16 kHz mono: as a stream of blocks for offline work, or whole for training.
+
+use std::path::Path;
+
+use super::AudioError;
+use super::decode::Decoder;
+use super::mix;
+use super::resample::Resampler;
+use crate::clock::PIPELINE_RATE_HZ;
+
+/// A sound file as mono blocks at the pipeline rate, without loading the whole file.
+pub struct FileReader {
+    decoder: Decoder,
+    resampler: Resampler,
+    mono: Vec<f32>,
+    out: Vec<f32>,
+    invalid_samples: u64,
+    ended: bool,
+}
+
+impl FileReader {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`].
+    pub fn open(path: &Path) -> Result<Self, AudioError> {
+        let decoder = Decoder::open(path)?;
+        let resampler = Resampler::new(decoder.format().rate_hz)?;
+        Ok(FileReader {
+            decoder,
+            resampler,
+            mono: Vec::new(),
+            out: Vec::new(),
+            invalid_samples: 0,
+            ended: false,
+        })
+    }
+
+    /// Length in seconds as the file states it; a damaged file may hold less.
+    pub fn declared_s(&self) -> Option<f64> {
+        let frames = self.decoder.declared_frames()?;
+        Some(frames as f64 / f64::from(self.decoder.format().rate_hz))
+    }
+
+    /// Samples so far that were not finite and were taken as 0.
+    pub fn invalid_samples(&self) -> u64 {
+        self.invalid_samples
+    }
+
+    /// The next mono samples at the pipeline rate, never empty; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Decoder::next_block`].
+    pub fn next_block(&mut self) -> Result<Option<&[f32]>, AudioError> {
+        self.out.clear();
+        while self.out.is_empty() && !self.ended {
+            let channels = usize::from(self.decoder.format().channels);
+            match self.decoder.next_block()? {
+                Some(block) => {
+                    self.mono.resize(block.len() / channels, 0.0);
+                    self.invalid_samples += mix::to_mono(block, channels, &mut self.mono);
+                    self.resampler.push(&self.mono, &mut self.out);
+                }
+                None => {
+                    self.resampler.flush(&mut self.out);
+                    self.ended = true;
+                }
+            }
+        }
+        Ok((!self.out.is_empty()).then_some(self.out.as_slice()))
+    }
+}
+
+/// The whole file as mono samples at the pipeline rate.
+///
+/// # Errors
+/// As [`FileReader::open`] and [`FileReader::next_block`]; each names the file.
+pub fn decode_mono_16k(path: &Path) -> Result<Vec<f32>, AudioError> {
+    /// What is reserved at most on the word of a header: ten minutes.
+    const MAX_RESERVE: f64 = 600.0 * PIPELINE_RATE_HZ as f64;
+    let mut reader = FileReader::open(path)?;
+    let expected = reader.declared_s().unwrap_or(0.0) * f64::from(PIPELINE_RATE_HZ);
+    let mut samples = Vec::with_capacity(expected.min(MAX_RESERVE) as usize + 1);
+    while let Some(block) = reader.next_block()? {
+        samples.extend_from_slice(block);
+    }
+    Ok(samples)
+}
