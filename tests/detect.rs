@@ -57,7 +57,7 @@ fn the_steady_state_allocates_nothing() {
                 level_dbfs: meter.level_dbfs(),
             };
             engine.observe(&seen, &mut |_| counted += 1);
-            if turn % 50 == 0 {
+            if turn.is_multiple_of(50) {
                 let seen = Observation {
                     kind: Kind::Event,
                     start: SampleIdx(turn * 160),

@@ -67,6 +67,8 @@ fn rule() -> impl Strategy<Value = RuleConfig> {
         .prop_map(
             |(kind, (threshold, ratio), (hits, of), times, smooth, gate, veto, own)| {
                 let keyword = kind == Kind::Keyword;
+                // Frames come 50 times as often as windows.
+                let scale = if keyword { 0.02 } else { 1.0 };
                 RuleConfig {
                     name: "rule".to_owned(),
                     kind,
@@ -79,9 +81,10 @@ fn rule() -> impl Strategy<Value = RuleConfig> {
                     thresholds: own.map(|own| ("b".to_owned(), own)).into_iter().collect(),
                     release: ratio.map(|ratio| ratio * threshold),
                     confirm: Confirm { hits, of },
-                    refractory: Seconds::new(times.0).unwrap(),
+                    refractory: Seconds::new(times.0 * scale).unwrap(),
                     hold: Seconds::new(if keyword { 0.0 } else { times.1 }).unwrap(),
                     smooth: smooth.filter(|_| keyword).and_then(Seconds::new),
+                    lockout: smooth.filter(|_| keyword).and_then(Seconds::new),
                     min_level_db: gate,
                     veto: veto.then(|| "loud".to_owned()).into_iter().collect(),
                     ..RuleConfig::default()
@@ -295,6 +298,7 @@ proptest! {
             kind: Kind::Keyword,
             hold: Seconds::ZERO,
             smooth: Some(Seconds::ZERO),
+            lockout: Some(Seconds::ZERO),
             ..rule
         };
         let (log, _) = run(&rule, &steps, AS_IS);
@@ -320,6 +324,7 @@ proptest! {
             refractory: Seconds::ZERO,
             hold: Seconds::ZERO,
             smooth: None,
+            lockout: None,
             ..rule
         };
         let (log, _) = run(&rule, &steps, AS_IS);
