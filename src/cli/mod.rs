@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::audio::AudioError;
+use crate::config::ConfigError;
 use crate::models::ModelError;
 
 /// The computer's ears: an always-on sound recogniser.
@@ -110,6 +111,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 /// 1 unexpected, 2 usage, 3 configuration, 4 audio, 5 model or data, 6 bus or socket.
 fn exit_code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
+        if cause.is::<ConfigError>() {
+            return 3;
+        }
         if cause.is::<AudioError>() {
             return 4;
         }
