@@ -1,11 +1,15 @@
-//! Sound files as 16 kHz mono: as a stream of blocks for offline work, or whole for training.
+//! Sound files: as a source like any other, as a stream of 16 kHz mono blocks for offline work, or
+//! whole for training.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use super::AudioError;
 use super::decode::Decoder;
+use super::feed::{Feed, Stop, due};
 use super::mix;
 use super::resample::Resampler;
+use super::ring::PcmWriter;
+use super::{AudioError, Format, Running, Source};
 use crate::clock::PIPELINE_RATE_HZ;
 
 /// A sound file as mono blocks at the pipeline rate, without loading the whole file.
@@ -85,4 +89,74 @@ pub fn decode_mono_16k(path: &Path) -> Result<Vec<f32>, AudioError> {
         samples.extend_from_slice(block);
     }
     Ok(samples)
+}
+
+/// Length of the pieces in which a paced file arrives: as from a microphone.
+const PACE: Duration = Duration::from_millis(50);
+
+/// A sound file as a source: as fast as the reader takes it, or paced like a microphone.
+pub struct FileSource {
+    name: String,
+    decoder: Decoder,
+    realtime: bool,
+}
+
+impl FileSource {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`].
+    pub fn open(path: &Path, realtime: bool) -> Result<Self, AudioError> {
+        Ok(FileSource {
+            name: path.display().to_string(),
+            decoder: Decoder::open(path)?,
+            realtime,
+        })
+    }
+}
+
+impl Source for FileSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn format(&self) -> Format {
+        self.decoder.format()
+    }
+
+    fn start(self: Box<Self>, out: PcmWriter) -> Result<Box<dyn Running>, AudioError> {
+        let FileSource {
+            name,
+            decoder,
+            realtime,
+        } = *self;
+        let feed = Feed::spawn(&name, move |stop| play(decoder, realtime, out, stop))?;
+        Ok(Box::new(feed))
+    }
+}
+
+fn play(
+    mut decoder: Decoder,
+    realtime: bool,
+    mut out: PcmWriter,
+    stop: &Stop,
+) -> Result<(), AudioError> {
+    let Format { rate_hz, channels } = decoder.format();
+    let piece_frames = (PACE.as_secs_f64() * f64::from(rate_hz)).ceil() as usize;
+    let start = Instant::now();
+    let mut frames = 0u64;
+    while let Some(block) = decoder.next_block()? {
+        for piece in block.chunks(piece_frames * usize::from(channels)) {
+            frames += (piece.len() / usize::from(channels)) as u64;
+            let go_on = if realtime {
+                stop.sleep_until(due(start, frames, rate_hz))
+            } else {
+                !stop.is_set()
+            };
+            if !go_on || !out.write_blocking(piece) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }

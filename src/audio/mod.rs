@@ -3,11 +3,19 @@
 //! A [`Source`] writes interleaved samples into a [`ring::PcmWriter`] from a thread or callback of
 //! its own; the listener reads mono blocks from the [`ring::PcmReader`] and resamples them.
 
+mod alsa_names;
+pub mod command;
 pub mod decode;
+pub mod feed;
 pub mod file;
+pub mod mic;
 pub mod mix;
+pub mod raw;
 pub mod resample;
 pub mod ring;
+pub mod silence;
+pub mod spec;
+pub mod synth;
 
 use ring::PcmWriter;
 
@@ -51,7 +59,7 @@ pub enum Health {
 }
 
 /// What can go wrong with sound; each text says what, where and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AudioError {
     /// The device is not there, or has gone.
     #[error("{0}")]

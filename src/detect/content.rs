@@ -43,7 +43,8 @@ pub enum State {
 }
 
 impl State {
-    const ALL: [State; 4] = [
+    /// Every state, in the order of [`window_scores`].
+    pub const ALL: [State; 4] = [
         State::Speech,
         State::Music,
         State::Environment,
@@ -129,7 +130,8 @@ impl Content {
             self.labels = seen.labels.to_vec();
             self.classes = seen.labels.iter().map(|label| class(label)).collect();
         }
-        let now = self.window_evidence(seen, noise_floor_dbfs);
+        let classes = self.classes.iter().copied();
+        let now = evidence(classes, seen.scores, seen.level_dbfs, noise_floor_dbfs);
         let weight = match self.last_end {
             None => 1.0,
             Some(end) => 1.0 - (-((seen.end.0 - end.0) as f32) / AVERAGE).exp(),
@@ -146,26 +148,6 @@ impl Content {
     pub fn interrupt(&mut self) {
         self.last_end = None;
         self.rival = None;
-    }
-
-    fn window_evidence(&self, seen: &Observation<'_>, noise_floor_dbfs: f32) -> [f32; 4] {
-        let mut evidence = [0.0_f32; 4];
-        if seen.level_dbfs <= DEAD_DBFS {
-            evidence[State::Silence as usize] = 1.0;
-            return evidence;
-        }
-        for (class, score) in self.classes.iter().zip(seen.scores) {
-            // `max` drops NaN.
-            evidence[*class] = evidence[*class].max(*score).min(1.0);
-        }
-        let by_level = if seen.level_dbfs <= noise_floor_dbfs + NEAR_FLOOR_DB {
-            State::Silence
-        } else {
-            State::Environment
-        };
-        let slot = &mut evidence[by_level as usize];
-        *slot = slot.max(LEVEL_EVIDENCE);
-        evidence
     }
 
     fn decide(&mut self, state: State, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
@@ -214,6 +196,43 @@ impl Content {
             peak: rival.peak,
         });
     }
+}
+
+/// What one window says of each of [`State::ALL`], `0.0..=1.0`: the evidence that the smoother
+/// averages, for those who want windows one by one.
+pub fn window_scores(
+    labels: &[Arc<str>],
+    scores: &[f32],
+    level_dbfs: f32,
+    noise_floor_dbfs: f32,
+) -> [f32; 4] {
+    let classes = labels.iter().map(|label| class(label));
+    evidence(classes, scores, level_dbfs, noise_floor_dbfs)
+}
+
+fn evidence(
+    classes: impl Iterator<Item = usize>,
+    scores: &[f32],
+    level_dbfs: f32,
+    noise_floor_dbfs: f32,
+) -> [f32; 4] {
+    let mut evidence = [0.0_f32; 4];
+    if level_dbfs <= DEAD_DBFS {
+        evidence[State::Silence as usize] = 1.0;
+        return evidence;
+    }
+    for (class, score) in classes.zip(scores) {
+        // `max` drops NaN.
+        evidence[class] = evidence[class].max(*score).min(1.0);
+    }
+    let by_level = if level_dbfs <= noise_floor_dbfs + NEAR_FLOOR_DB {
+        State::Silence
+    } else {
+        State::Environment
+    };
+    let slot = &mut evidence[by_level as usize];
+    *slot = slot.max(LEVEL_EVIDENCE);
+    evidence
 }
 
 fn class(label: &str) -> usize {

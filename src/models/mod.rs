@@ -2,6 +2,8 @@
 
 pub mod event;
 pub mod keyword;
+pub mod registry;
+pub mod verify;
 
 use std::sync::Arc;
 

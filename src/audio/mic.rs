@@ -1,0 +1,650 @@
+//! Microphones through cpal; the only file that knows cpal.
+//!
+//! PulseAudio (which PipeWire speaks as well) comes first: it delivers exact periods and says at once
+//! when the server dies. ALSA is the fallback where no server answers. Devices are known by stable
+//! names, never by an index that changes at the next boot.
+//!
+//! Sound servers can hang. Everything that asks one (looking for devices, starting and stopping a
+//! stream) happens on threads of its own with a time limit, and a stream is dropped on the thread
+//! that made it: through ALSA's PulseAudio plugin, dropping a stream of a dead server never returns.
+//! Noticing that no samples arrive is left to the listener.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
+use cpal::{
+    BufferSize, Device, ErrorKind, FromSample, HostId, InputCallbackInfo, SampleFormat,
+    SizedSample, Stream, StreamConfig, StreamInstant, SupportedBufferSize, SupportedStreamConfig,
+};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::alsa_names::{self, PROC_ASOUND};
+use super::ring::PcmWriter;
+use super::{AudioError, Format, Health, Running, Source};
+
+/// How often the device should deliver, in milliseconds. Every delivery costs the sound server's
+/// client code a fixed price, so few large ones; a word's latency bounds it from above.
+const PERIOD_MS: u32 = 50;
+/// How long a sound server may take for an answer.
+const ANSWER: Duration = Duration::from_secs(4);
+/// How many threads may hang in a sound server before no further one is risked.
+const MAX_HANGING: usize = 8;
+/// Samples converted at a time.
+const SCRATCH: usize = 4096;
+
+/// A capture device, as `hark devices` lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Stable name, to be used as `mic:NAME`.
+    pub name: String,
+    /// What a person calls it.
+    pub description: String,
+    /// `pulseaudio` or `alsa`.
+    pub host: &'static str,
+    /// Whether `mic` alone means this one.
+    pub is_default: bool,
+    /// Native form; `None` when the device is busy or refuses to say.
+    pub format: Option<Format>,
+    /// Native sample format (`i16`, `f32`, ...), empty when unknown.
+    pub sample_format: String,
+}
+
+/// An open microphone.
+pub struct Mic {
+    name: String,
+    device: Device,
+    config: SupportedStreamConfig,
+}
+
+impl Mic {
+    /// Opens the default microphone, or the one with this stable name or a unique part of it.
+    ///
+    /// # Errors
+    /// When there is no such device (the text lists what there is), or no sound server answers.
+    pub fn open(name: Option<&str>) -> Result<Self, AudioError> {
+        let wanted = name.map(str::to_owned);
+        within_limit("look for microphones", move || {
+            let found = choose(find_devices(), wanted.as_deref())?;
+            let config = found
+                .device
+                .default_input_config()
+                .map_err(|error| device_error(&found.name, "does not say its format", &error))?;
+            Ok(Mic {
+                name: found.name,
+                device: found.device,
+                config,
+            })
+        })?
+    }
+}
+
+/// All capture devices, the default one first.
+///
+/// # Errors
+/// When a sound server does not answer in time; no devices at all is an empty list.
+pub fn list() -> Result<Vec<DeviceInfo>, AudioError> {
+    within_limit("list the capture devices", || {
+        let mut devices: Vec<DeviceInfo> = find_devices().into_iter().map(Found::info).collect();
+        devices.sort_by_key(|device| !device.is_default);
+        devices
+    })
+}
+
+impl Source for Mic {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn format(&self) -> Format {
+        format_of(&self.config)
+    }
+
+    fn start(self: Box<Self>, out: PcmWriter) -> Result<Box<dyn Running>, AudioError> {
+        let name = self.name.clone();
+        let (faults_in, faults) = bounded(1);
+        let (stop, stopped) = bounded::<()>(0);
+        let (ready_in, ready) = bounded(1);
+        let gone = Arc::new(AtomicBool::new(false));
+        let callback = Callback::new(out, self.format(), Arc::clone(&gone));
+        spawn("start the microphone", move || {
+            let mut hanging = Hanging::begin();
+            let built = build(&self, callback, faults_in);
+            let stream = match built.and_then(|stream| stream.play().map(|()| stream)) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    drop(ready_in.send(Err(device_error(&self.name, "cannot start", &error))));
+                    return;
+                }
+            };
+            hanging.end();
+            drop(ready_in.send(Ok(())));
+            // Nothing is ever sent: this returns when the running source is dropped, at once when
+            // whoever started it has given up waiting.
+            let _ = stopped.recv();
+            hanging = Hanging::begin();
+            drop(stream);
+            hanging.end();
+        })?;
+        match ready.recv_timeout(ANSWER) {
+            Ok(result) => result?,
+            Err(_) => return Err(no_answer("start the microphone")),
+        }
+        Ok(Box::new(RunningMic {
+            name,
+            faults,
+            gone,
+            failed: None,
+            _stop: stop,
+        }))
+    }
+}
+
+/// A microphone that runs; dropping it returns at once and the stream ends on its own thread.
+struct RunningMic {
+    name: String,
+    faults: Receiver<cpal::Error>,
+    gone: Arc<AtomicBool>,
+    failed: Option<AudioError>,
+    _stop: Sender<()>,
+}
+
+impl Running for RunningMic {
+    fn health(&mut self) -> Health {
+        if self.failed.is_none() {
+            if let Ok(error) = self.faults.try_recv() {
+                self.failed = Some(device_error(&self.name, "has failed", &error));
+            } else if self.gone.load(Ordering::Acquire) {
+                self.failed = Some(AudioError::Device(format!(
+                    "microphone '{}': the sound server has closed the stream",
+                    self.name
+                )));
+            }
+        }
+        match &self.failed {
+            Some(error) => Health::Failed(error.clone()),
+            None => Health::Running,
+        }
+    }
+}
+
+/// What the capture callback does: convert, mix, push. Real-time safe once made.
+pub struct Callback {
+    out: PcmWriter,
+    scratch: Box<[f32]>,
+    channels: usize,
+    rate_hz: u32,
+    /// Set when the device reports an overrun, taken by the next delivery.
+    overrun: Arc<AtomicBool>,
+    /// When the next delivery should begin by the device's clock.
+    expected: Option<StreamInstant>,
+    gone: Arc<AtomicBool>,
+}
+
+impl Callback {
+    /// A callback that writes into `out`; `gone` becomes true when it is dropped.
+    pub fn new(out: PcmWriter, format: Format, gone: Arc<AtomicBool>) -> Self {
+        let channels = usize::from(format.channels.max(1));
+        Callback {
+            out,
+            scratch: vec![0.0; SCRATCH.next_multiple_of(channels)].into_boxed_slice(),
+            channels,
+            rate_hz: format.rate_hz,
+            overrun: Arc::new(AtomicBool::new(false)),
+            expected: None,
+            gone,
+        }
+    }
+
+    /// Takes what the device delivers, interleaved. Real-time safe: no allocation, lock, log or
+    /// system call.
+    pub fn deliver<T: Copy>(&mut self, data: &[T])
+    where
+        f32: FromSample<T>,
+    {
+        for block in data.chunks(self.scratch.len()) {
+            let converted = &mut self.scratch[..block.len()];
+            for (out, &sample) in converted.iter_mut().zip(block) {
+                *out = f32::from_sample_(sample);
+            }
+            self.out.write(converted);
+        }
+    }
+
+    /// The same with the device's time of capture: after an overrun, the time that is missing since
+    /// the last delivery is counted as lost, and one frame at least. Real-time safe.
+    fn deliver_at<T: Copy>(&mut self, data: &[T], captured: StreamInstant)
+    where
+        f32: FromSample<T>,
+    {
+        if self.overrun.swap(false, Ordering::Relaxed) {
+            let missing = self.expected.map_or(Duration::ZERO, |expected| {
+                captured.saturating_duration_since(expected)
+            });
+            let frames = missing.as_secs_f64() * f64::from(self.rate_hz);
+            self.out.lost((frames.round() as u64).max(1));
+        }
+        let frames = data.len() / self.channels;
+        let length = Duration::from_secs_f64(frames as f64 / f64::from(self.rate_hz.max(1)));
+        self.expected = captured.checked_add(length);
+        self.deliver(data);
+    }
+}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Release);
+    }
+}
+
+/// Builds the stream for the device's own sample format.
+fn build(
+    mic: &Mic,
+    callback: Callback,
+    faults: Sender<cpal::Error>,
+) -> Result<Stream, cpal::Error> {
+    let config = StreamConfig {
+        buffer_size: buffer_size(&mic.config),
+        ..mic.config.config()
+    };
+    let sample_format = mic.config.sample_format();
+    let device = &mic.device;
+    match sample_format {
+        SampleFormat::I8 => build_for::<i8>(device, config, callback, faults),
+        SampleFormat::I16 => build_for::<i16>(device, config, callback, faults),
+        SampleFormat::I24 => build_for::<cpal::I24>(device, config, callback, faults),
+        SampleFormat::I32 => build_for::<i32>(device, config, callback, faults),
+        SampleFormat::I64 => build_for::<i64>(device, config, callback, faults),
+        SampleFormat::U8 => build_for::<u8>(device, config, callback, faults),
+        SampleFormat::U16 => build_for::<u16>(device, config, callback, faults),
+        SampleFormat::U24 => build_for::<cpal::U24>(device, config, callback, faults),
+        SampleFormat::U32 => build_for::<u32>(device, config, callback, faults),
+        SampleFormat::U64 => build_for::<u64>(device, config, callback, faults),
+        SampleFormat::F32 => build_for::<f32>(device, config, callback, faults),
+        SampleFormat::F64 => build_for::<f64>(device, config, callback, faults),
+        other => Err(cpal::Error::with_message(
+            ErrorKind::UnsupportedConfig,
+            format!("its sample format {other} is not supported"),
+        )),
+    }
+}
+
+fn build_for<T>(
+    device: &Device,
+    config: StreamConfig,
+    mut callback: Callback,
+    faults: Sender<cpal::Error>,
+) -> Result<Stream, cpal::Error>
+where
+    T: SizedSample + 'static,
+    f32: FromSample<T>,
+{
+    let overrun = Arc::clone(&callback.overrun);
+    device.build_input_stream(
+        config,
+        move |data: &[T], info: &InputCallbackInfo| {
+            callback.deliver_at(data, info.timestamp().capture);
+        },
+        move |error: cpal::Error| match error.kind() {
+            ErrorKind::Xrun => overrun.store(true, Ordering::Relaxed),
+            ErrorKind::DeviceChanged | ErrorKind::RealtimeDenied => {}
+            // The first fault is enough; sending never waits.
+            _ => drop(faults.try_send(error)),
+        },
+        Some(ANSWER),
+    )
+}
+
+fn buffer_size(config: &SupportedStreamConfig) -> BufferSize {
+    match *config.buffer_size() {
+        SupportedBufferSize::Range { min, max } => {
+            let wanted = u64::from(config.sample_rate()) * u64::from(PERIOD_MS) / 1000;
+            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+            BufferSize::Fixed(wanted.min(max).max(min))
+        }
+        SupportedBufferSize::Unknown => BufferSize::Default,
+    }
+}
+
+fn format_of(config: &SupportedStreamConfig) -> Format {
+    Format {
+        rate_hz: config.sample_rate(),
+        channels: config.channels(),
+    }
+}
+
+/// A device that was found.
+struct Found {
+    name: String,
+    description: String,
+    host: &'static str,
+    is_default: bool,
+    device: Device,
+}
+
+impl Found {
+    fn new(device: Device, host: &'static str) -> Option<Self> {
+        let name = device.id().ok()?.id().to_owned();
+        let description = device.description().map_or_else(
+            |_| name.clone(),
+            |description| description.name().to_owned(),
+        );
+        Some(Found {
+            name,
+            description,
+            host,
+            is_default: false,
+            device,
+        })
+    }
+
+    fn info(self) -> DeviceInfo {
+        let config = self.device.default_input_config().ok();
+        DeviceInfo {
+            format: config.as_ref().map(format_of),
+            sample_format: config
+                .map(|config| config.sample_format().to_string())
+                .unwrap_or_default(),
+            name: self.name,
+            description: self.description,
+            host: self.host,
+            is_default: self.is_default,
+        }
+    }
+}
+
+/// All capture devices of both hosts, at most one of them the default.
+fn find_devices() -> Vec<Found> {
+    let mut found = pulse_devices();
+    found.extend(alsa_devices());
+    // Where the server has no default source, or there is no server, ALSA's first device stands in.
+    if !found.iter().any(|device| device.is_default)
+        && let Some(first) = found.first_mut()
+    {
+        first.is_default = true;
+    }
+    found
+}
+
+fn pulse_devices() -> Vec<Found> {
+    let Ok(host) = cpal::host_from_id(HostId::PulseAudio) else {
+        return Vec::new();
+    };
+    let default = host
+        .default_input_device()
+        .and_then(|device| Found::new(device, "pulseaudio"))
+        .map(|default| default.name);
+    let mut found: Vec<Found> = host
+        .devices()
+        .into_iter()
+        .flatten()
+        .filter(|device| {
+            device
+                .description()
+                .is_ok_and(|description| description.supports_input())
+        })
+        .filter_map(|device| Found::new(device, "pulseaudio"))
+        .collect();
+    for device in &mut found {
+        device.is_default = Some(&device.name) == default.as_ref();
+    }
+    found
+}
+
+fn alsa_devices() -> Vec<Found> {
+    // ALSA complains on standard error when it is asked for devices that are not there.
+    if !alsa_names::any_capture_device(PROC_ASOUND.as_ref()) {
+        return Vec::new();
+    }
+    let Ok(host) = cpal::host_from_id(HostId::Alsa) else {
+        return Vec::new();
+    };
+    let found: Vec<Found> = host
+        .devices()
+        .into_iter()
+        .flatten()
+        .filter_map(|device| Found::new(device, "alsa"))
+        .collect();
+    let names: Vec<&str> = found.iter().map(|device| device.name.as_str()).collect();
+    let keep = alsa_names::stable(&names, PROC_ASOUND.as_ref());
+    found
+        .into_iter()
+        .zip(keep)
+        .filter_map(|(device, keep)| keep.then_some(device))
+        .collect()
+}
+
+/// The default device, or the one that `wanted` names.
+fn choose(found: Vec<Found>, wanted: Option<&str>) -> Result<Found, AudioError> {
+    if found.is_empty() {
+        return Err(AudioError::Device(
+            "no microphone: no PulseAudio or PipeWire server with a source answers, and ALSA has no capture device; \
+             start the sound server or connect a microphone, or give another source such as file:PATH"
+                .to_owned(),
+        ));
+    }
+    let names: Vec<(&str, &str)> = found
+        .iter()
+        .map(|device| (device.name.as_str(), device.description.as_str()))
+        .collect();
+    let index = match wanted {
+        Some(wanted) => pick(&names, wanted)?,
+        None => found
+            .iter()
+            .position(|device| device.is_default)
+            .unwrap_or(0),
+    };
+    found
+        .into_iter()
+        .nth(index)
+        .ok_or_else(|| AudioError::Device("no microphone".to_owned()))
+}
+
+/// Which of the (name, description) pairs is meant: the exact name, or the only one that contains
+/// `wanted` in its name or description, in upper or lower case.
+fn pick(devices: &[(&str, &str)], wanted: &str) -> Result<usize, AudioError> {
+    if let Some(exact) = devices.iter().position(|(name, _)| *name == wanted) {
+        return Ok(exact);
+    }
+    let part = wanted.to_lowercase();
+    let matching: Vec<usize> = (0..devices.len())
+        .filter(|&n| {
+            let (name, description) = devices[n];
+            name.to_lowercase().contains(&part) || description.to_lowercase().contains(&part)
+        })
+        .collect();
+    let listed = |which: &[usize]| {
+        let names: Vec<&str> = which.iter().map(|&n| devices[n].0).collect();
+        names.join(", ")
+    };
+    match matching.as_slice() {
+        [one] => Ok(*one),
+        [] => {
+            let all: Vec<usize> = (0..devices.len()).collect();
+            Err(AudioError::Device(format!(
+                "no microphone '{wanted}'; there are: {}",
+                listed(&all)
+            )))
+        }
+        several => Err(AudioError::Device(format!(
+            "microphone '{wanted}' could be any of: {}; give more of its name",
+            listed(several)
+        ))),
+    }
+}
+
+fn device_error(name: &str, what: &str, error: &cpal::Error) -> AudioError {
+    let advice = match error.kind() {
+        ErrorKind::DeviceBusy => "; another program may be using it",
+        ErrorKind::PermissionDenied => "; give this user access to it (group 'audio')",
+        ErrorKind::HostUnavailable => "; start the sound server",
+        _ => "",
+    };
+    let error = error.to_string().replace('\n', " ");
+    AudioError::Device(format!("microphone '{name}' {what}: {error}{advice}"))
+}
+
+fn no_answer(what: &str) -> AudioError {
+    AudioError::Device(format!(
+        "cannot {what}: the sound server has not answered for {} s; restart it",
+        ANSWER.as_secs()
+    ))
+}
+
+/// Threads that are talking to a sound server now, or hang in one.
+static HANGING: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts this thread among those that may hang until it ends or [`Hanging::end`].
+struct Hanging(bool);
+
+impl Hanging {
+    fn begin() -> Self {
+        HANGING.fetch_add(1, Ordering::Relaxed);
+        Hanging(true)
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.0) {
+            HANGING.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn spawn(what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), AudioError> {
+    if HANGING.load(Ordering::Relaxed) >= MAX_HANGING {
+        return Err(AudioError::Device(format!(
+            "cannot {what}: {MAX_HANGING} earlier attempts still hang in the sound server; restart it"
+        )));
+    }
+    thread::Builder::new()
+        .name("hark-mic".to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| AudioError::Device(format!("cannot {what}: no thread for it: {error}")))
+}
+
+/// Runs `work` on a thread of its own and waits for it no longer than [`ANSWER`].
+fn within_limit<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, AudioError> {
+    let (done, result) = bounded(1);
+    spawn(what, move || {
+        let _hanging = Hanging::begin();
+        // When nobody waits any more, the result ends here.
+        drop(done.send(work()));
+    })?;
+    result.recv_timeout(ANSWER).map_err(|_| no_answer(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::ring::{PcmReader, pcm_ring};
+
+    const DEVICES: [(&str, &str); 3] = [
+        ("alsa_input.usb-C270-00.mono", "Webcam C270 Mono"),
+        ("alsa_input.pci-0000_00.analog-stereo", "Built-in Audio"),
+        ("vsink.monitor", "Monitor of Null Output"),
+    ];
+
+    #[track_caller]
+    fn check_pick(wanted: &str, expected: Result<usize, &str>) {
+        match (pick(&DEVICES, wanted), expected) {
+            (Ok(index), Ok(expected)) => assert_eq!(index, expected),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, expected) => panic!("{got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn devices_are_found_by_name() {
+        check_pick("vsink.monitor", Ok(2));
+        check_pick("c270", Ok(0));
+        check_pick("built-in", Ok(1));
+        check_pick(
+            "alsa_input",
+            Err("could be any of: alsa_input.usb-C270-00.mono, alsa_input.pci"),
+        );
+        check_pick("nothing", Err("there are: alsa_input.usb-C270-00.mono, "));
+    }
+
+    fn callback(rate_hz: u32, channels: u16) -> (Callback, PcmReader) {
+        let format = Format { rate_hz, channels };
+        let (writer, reader) = pcm_ring(format, 1.0);
+        (
+            Callback::new(writer, format, Arc::new(AtomicBool::new(false))),
+            reader,
+        )
+    }
+
+    fn read_all(reader: &mut PcmReader) -> Vec<f32> {
+        let mut out = Vec::new();
+        reader.read(&mut out, usize::MAX);
+        out
+    }
+
+    #[test]
+    fn every_sample_format_has_the_same_scale() {
+        let (mut callback, mut reader) = callback(16_000, 1);
+        callback.deliver(&[i16::MIN, 0, i16::MAX / 2 + 1]);
+        callback.deliver(&[0u8, 128, 192]);
+        callback.deliver(&[i32::MIN, 0, i32::MAX / 2 + 1]);
+        callback.deliver(&[-1.0f64, 0.0, 0.5]);
+        callback.deliver(&[-1.0f32, 0.0, 0.5]);
+        let expected = [-1.0, 0.0, 0.5].repeat(5);
+        assert_eq!(read_all(&mut reader), expected);
+    }
+
+    #[test]
+    fn an_overrun_counts_the_time_that_is_missing() {
+        let at = |ms: u64| StreamInstant::from_nanos(ms * 1_000_000);
+        let (mut callback, mut reader) = callback(48_000, 2);
+        callback.deliver_at(&[0.5f32; 960], at(0));
+        callback.deliver_at(&[0.5f32; 960], at(500));
+        assert_eq!(reader.lost_frames(), 0, "a late delivery alone is no loss");
+        callback.overrun.store(true, Ordering::Relaxed);
+        callback.deliver_at(&[0.5f32; 960], at(610));
+        assert_eq!(reader.lost_frames(), 4_800);
+        let mut out = Vec::new();
+        assert_eq!(reader.read(&mut out, usize::MAX).samples, 960);
+        assert_eq!(reader.read(&mut out, usize::MAX).lost_before, 4_800);
+    }
+
+    #[test]
+    fn the_end_of_the_callback_is_noticed() {
+        let (callback, _reader) = callback(16_000, 1);
+        let (_fault, faults) = bounded(1);
+        let (stop, _stopped) = bounded(0);
+        let mut running = RunningMic {
+            name: "m".to_owned(),
+            faults,
+            gone: Arc::clone(&callback.gone),
+            failed: None,
+            _stop: stop,
+        };
+        assert!(matches!(running.health(), Health::Running));
+        drop(callback);
+        for _ in 0..2 {
+            assert!(matches!(running.health(), Health::Failed(_)));
+        }
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_left_behind_and_the_count_is_bounded() {
+        let (_never, forever) = bounded::<()>(0);
+        let guards: Vec<Hanging> = (0..MAX_HANGING).map(|_| Hanging::begin()).collect();
+        let error = within_limit("ask", move || forever.recv().is_ok()).unwrap_err();
+        assert!(error.to_string().contains("still hang"), "{error}");
+        drop(guards);
+        assert_eq!(within_limit("ask", || 7).unwrap(), 7);
+    }
+}
