@@ -6,6 +6,8 @@
 
 pub mod augment;
 pub mod dev_set;
+pub mod event_data;
+pub mod event_labels;
 pub mod keyword_data;
 pub mod library;
 pub mod manifest;
