@@ -5,10 +5,13 @@
 //! about them; [`pool`] makes them in the background; [`trainer`] is the loop.
 
 pub mod augment;
+pub mod check;
 pub mod dev_set;
+pub mod espeak;
 pub mod keyword_data;
 pub mod library;
 pub mod manifest;
+pub mod metrics;
 pub mod pool;
 pub mod recipe;
 pub mod teacher;
