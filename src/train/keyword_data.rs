@@ -179,12 +179,12 @@ impl KeywordData {
             let peak_db = uniform(rng, -60.0, 0.0);
             augment::set_peak(&mut pcm, peak_db);
         }
-        augment::quantise(&mut pcm);
         Draft {
             pcm,
             target: one_hot(SILENCE),
             streamed: rng.bool(),
             teach: 0.0,
+            gain: 1.0,
         }
     }
 
@@ -265,12 +265,12 @@ impl KeywordData {
             let peak_db = uniform(rng, -36.0, 0.0);
             augment::set_peak(&mut canvas, peak_db);
         }
-        augment::quantise(&mut canvas);
         Draft {
             pcm: canvas,
             target,
             streamed,
             teach,
+            gain: 1.0,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, bounded};
 use fastrand::Rng;
 
+use super::augment;
 use super::teacher::{Teacher, TeacherError};
 use crate::features::{HOP, LogMel, N_MELS, log_mel::WINDOW};
 
@@ -29,6 +30,8 @@ pub struct Draft {
     pub streamed: bool,
     /// How far the teacher is believed, `0.0..=1.0`.
     pub teach: f32,
+    /// What the student hears it times, after the teacher has heard it as it is.
+    pub gain: f32,
 }
 
 /// An example as the trainer takes it.
@@ -137,11 +140,14 @@ fn make(
     };
     let examples = drafts.into_iter().zip(said).map(|(draft, teacher)| {
         let Draft {
-            pcm,
+            mut pcm,
             mut target,
             streamed,
             teach,
+            gain,
         } = draft;
+        pcm.iter_mut().for_each(|x| *x *= gain);
+        augment::quantise(&mut pcm);
         let frames = LogMel::batch(&pcm);
         debug_assert_eq!(frames.len() / N_MELS, source.context() + JUDGED);
         if !teacher.is_empty() {
