@@ -345,7 +345,9 @@ impl Daemon {
                 let mut top: Vec<_> = self.pipeline.stats().live(n).top;
                 top.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
                 top.truncate(n);
-                Ok(Answer::Top(top.into_iter().map(|(_, entry)| entry).collect()))
+                Ok(Answer::Top(
+                    top.into_iter().map(|(_, entry)| entry).collect(),
+                ))
             }
             Command::Pause { duration } => {
                 let until = duration.map(|time| Instant::now() + time.min(MAX_PAUSE));
@@ -392,7 +394,9 @@ impl Daemon {
             }
             Command::History { n } => {
                 let from = self.history.len().saturating_sub(n);
-                Ok(Answer::History(self.history.range(from..).cloned().collect()))
+                Ok(Answer::History(
+                    self.history.range(from..).cloned().collect(),
+                ))
             }
         }
     }

@@ -105,7 +105,10 @@ fn a_file_shorter_than_a_window_is_judged_too() {
     let heard = hark.lines();
     let alarm: Vec<&Heard> = heard.iter().filter(|event| event.label == ALARM).collect();
     assert_eq!(alarm.len(), 2, "{heard:?}");
-    assert_eq!((alarm[0].phase.as_str(), alarm[1].phase.as_str()), ("start", "end"));
+    assert_eq!(
+        (alarm[0].phase.as_str(), alarm[1].phase.as_str()),
+        ("start", "end")
+    );
     assert!(alarm[1].end_s.unwrap() <= 0.8, "no event outlasts its file");
 }
 
@@ -115,8 +118,10 @@ fn a_pause_releases_the_device_and_resume_opens_it_again() {
     let tell = device.plug();
     let hark = Rig::start(Setup::mic(&device));
     let mut events = hark.subscribe();
-    tell.send(Do::Play([tone(0, 0.2), tone(1, 0.4), tone(3, 3.0)].concat()))
-        .unwrap();
+    tell.send(Do::Play(
+        [tone(0, 0.2), tone(1, 0.4), tone(3, 3.0)].concat(),
+    ))
+    .unwrap();
     events.event("instant", "yes");
     let start = events.event("start", ALARM);
     hark.call("pause", json!({})).unwrap();
@@ -174,12 +179,19 @@ fn a_source_that_fails_is_stalled_and_comes_back() {
     tell.send(Do::Fail).unwrap();
     let reason = events.state("stalled");
     assert!(reason.contains("the device has gone"), "{reason}");
-    assert_eq!(events.event("end", ALARM).id, start.id, "an outage ends what is open");
+    assert_eq!(
+        events.event("end", ALARM).id,
+        start.id,
+        "an outage ends what is open"
+    );
     device.wait_attempts(4);
     let status = hark.status();
     assert_eq!(status["state"], "stalled");
     assert!(
-        status["sources"][0]["fault"].as_str().unwrap().contains("no device"),
+        status["sources"][0]["fault"]
+            .as_str()
+            .unwrap()
+            .contains("no device"),
         "{status}"
     );
 
@@ -240,8 +252,10 @@ fn lost_samples_are_counted_and_interrupt_what_is_open() {
     tell.send(Do::Play(tone(3, 2.0))).unwrap();
     let start = events.event("start", ALARM);
     tell.send(Do::Lose(16_000)).unwrap();
-    tell.send(Do::Play([tone(0, 1.0), tone(1, 0.4), tone(0, 0.2)].concat()))
-        .unwrap();
+    tell.send(Do::Play(
+        [tone(0, 1.0), tone(1, 0.4), tone(0, 0.2)].concat(),
+    ))
+    .unwrap();
     assert_eq!(events.event("end", ALARM).id, start.id);
     let yes = events.event("instant", "yes");
     assert!((4.0..4.4).contains(&yes.start_s), "the gap counts: {yes:?}");
@@ -307,8 +321,10 @@ fn windows_that_come_too_fast_are_skipped_and_counted() {
     let mut events = hark.subscribe();
     tell.send(Do::Play(tone(0, 1.1))).unwrap();
     has_entered.recv_timeout(fakes::PATIENCE).unwrap();
-    tell.send(Do::Play([tone(0, 14.0), tone(1, 0.4), tone(0, 0.2)].concat()))
-        .unwrap();
+    tell.send(Do::Play(
+        [tone(0, 14.0), tone(1, 0.4), tone(0, 0.2)].concat(),
+    ))
+    .unwrap();
     let reason = events.state("degraded");
     assert!(reason.contains("cannot keep up"), "{reason}");
     events.event("instant", "yes");
@@ -326,8 +342,10 @@ fn a_model_that_fails_is_started_again_while_listening_goes_on() {
         let tell = device.plug();
         let hark = Rig::start(Setup::mic(&device).patient());
         let mut events = hark.subscribe();
-        tell.send(Do::Play([tone(0, 0.5), tone(khz, 1.5), tone(1, 0.4)].concat()))
-            .unwrap();
+        tell.send(Do::Play(
+            [tone(0, 0.5), tone(khz, 1.5), tone(1, 0.4)].concat(),
+        ))
+        .unwrap();
         let reason = events.state("degraded");
         assert!(reason.contains(&format!("{khz} kHz")), "{reason}");
         events.event("instant", "yes");
@@ -374,7 +392,10 @@ fn reload_is_atomic() {
         let safety = rules.iter().find(|rule| rule["name"] == "safety").unwrap();
         safety["threshold"].as_f64().unwrap()
     };
-    for bad in ["[keyword]\nenabled = maybe\n", "[[rule]]\nname = \"safety\"\nlabels = [\"Smoke\"]\n"] {
+    for bad in [
+        "[keyword]\nenabled = maybe\n",
+        "[[rule]]\nname = \"safety\"\nlabels = [\"Smoke\"]\n",
+    ] {
         std::fs::write(&config, bad).unwrap();
         let refused = hark.call("reload", json!({})).unwrap_err().to_string();
         assert!(refused.contains("config.toml:"), "{refused}");
@@ -383,8 +404,11 @@ fn reload_is_atomic() {
     std::fs::write(&config, "[[rule]]\nname = \"safety\"\nthreshold = 0.75\n").unwrap();
     hark.call("reload", json!({})).unwrap();
     assert_eq!(threshold(&hark.status()), 0.75);
-    hark.call("threshold_set", json!({"rule": "safety", "threshold": 0.25}))
-        .unwrap();
+    hark.call(
+        "threshold_set",
+        json!({"rule": "safety", "threshold": 0.25}),
+    )
+    .unwrap();
     assert_eq!(threshold(&hark.status()), 0.25);
     let refused = hark
         .call("threshold_set", json!({"rule": "safty", "threshold": 0.25}))
@@ -394,7 +418,10 @@ fn reload_is_atomic() {
     tell.send(Do::Play([tone(0, 0.5), tone(3, 3.0)].concat()))
         .unwrap();
     let start = events.event("start", ALARM);
-    assert_eq!(start.threshold, 0.75, "a reload undoes what was set by hand");
+    assert_eq!(
+        start.threshold, 0.75,
+        "a reload undoes what was set by hand"
+    );
 
     // Another window needs another pipeline; what is open ends with the old one.
     let second = device.plug();
@@ -402,7 +429,9 @@ fn reload_is_atomic() {
     hark.call("reload", json!({})).unwrap();
     assert_eq!(events.event("end", ALARM).id, start.id);
     second
-        .send(Do::Play([tone(0, 0.5), tone(1, 0.4), tone(0, 0.2)].concat()))
+        .send(Do::Play(
+            [tone(0, 0.5), tone(1, 0.4), tone(0, 0.2)].concat(),
+        ))
         .unwrap();
     events.event("instant", "yes");
     hark.end().unwrap();
@@ -413,7 +442,10 @@ fn a_missing_source_is_an_error_at_the_start_or_waited_for() {
     let device = Device::default();
     let hark = Rig::start(Setup::mic(&device).impatient());
     let error = hark.ended().unwrap_err();
-    assert!(matches!(error, DaemonError::Audio(AudioError::Device(_))), "{error}");
+    assert!(
+        matches!(error, DaemonError::Audio(AudioError::Device(_))),
+        "{error}"
+    );
 
     let device = Device::default();
     let hark = Rig::start(Setup::mic(&device));
@@ -476,7 +508,10 @@ fn a_keyword_model_that_panics_is_started_again() {
     assert!(reason.contains("7 kHz"), "{reason}");
     let feeder = tell.clone();
     let more = std::thread::spawn(move || {
-        while feeder.send(Do::Play([tone(0, 0.3), tone(1, 0.3)].concat())).is_ok() {}
+        while feeder
+            .send(Do::Play([tone(0, 0.3), tone(1, 0.3)].concat()))
+            .is_ok()
+        {}
     });
     events.event("instant", "yes");
     hark.end().unwrap();

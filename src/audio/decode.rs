@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
@@ -17,6 +18,11 @@ use symphonia::core::meta::MetadataOptions;
 use super::resample::{MAX_RATE_HZ, MIN_RATE_HZ};
 use super::{AudioError, Format};
 
+/// A file that is short by less than this, in seconds, has its padding counted otherwise.
+const SLACK_S: f64 = 0.05;
+/// Programs that cannot seek back write 0x7fffffff or 0xffffffff, less a header, for the length.
+const PLACEHOLDER_BYTES: u64 = 0x7fff_0000;
+
 /// An open sound file.
 pub struct Decoder {
     path: PathBuf,
@@ -25,10 +31,15 @@ pub struct Decoder {
     track: u32,
     format: Format,
     declared_frames: Option<u64>,
+    length_is_exact: bool,
     samples: Vec<f32>,
     /// The first block was decoded at opening, to learn the format, and has not been handed out.
     first_waits: bool,
     damaged_packets: u64,
+    /// Native frames handed out so far.
+    decoded_frames: u64,
+    /// What was found to be wrong with the file by its end.
+    damage: Option<String>,
     ended: bool,
 }
 
@@ -77,6 +88,7 @@ impl Decoder {
             .as_ref()
             .and_then(|parameters| parameters.audio())
             .ok_or_else(|| fail("its audio track does not say how it is coded".to_owned()))?;
+        let length_is_exact = is_exact(parameters, declared_frames);
         let decoder = symphonia::default::get_codecs()
             .make_audio_decoder(parameters, &AudioDecoderOptions::default())
             .map_err(|error| {
@@ -95,9 +107,12 @@ impl Decoder {
                 channels: 0,
             },
             declared_frames,
+            length_is_exact,
             samples: Vec::new(),
             first_waits: false,
             damaged_packets: 0,
+            decoded_frames: 0,
+            damage: None,
             ended: false,
         };
         if !opened.decode_block()? {
@@ -115,6 +130,12 @@ impl Decoder {
     /// Length in native frames as the file states it; a damaged file may hold less.
     pub fn declared_frames(&self) -> Option<u64> {
         self.declared_frames
+    }
+
+    /// What is wrong with the file, known once its end was reached: it ends early, or parts of it
+    /// were replaced by silence.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// The next interleaved samples, a whole number of frames; `None` at the end.
@@ -162,17 +183,21 @@ impl Decoder {
                         rate_hz: spec.rate(),
                         channels: u16::try_from(spec.channels().count()).unwrap_or(u16::MAX),
                     };
-                    if buffer.frames() == 0 {
+                    let buffer_frames = buffer.frames() as u64;
+                    if buffer_frames == 0 {
                         continue;
                     }
                     buffer.copy_to_vec_interleaved(&mut self.samples);
                     self.check_format(format)?;
+                    self.decoded_frames += buffer_frames;
                     return Ok(true);
                 }
                 Err(Error::IoError(_) | Error::DecodeError(_)) => {
                     self.damaged_packets += 1;
                     if !self.samples.is_empty() {
                         self.samples.fill(0.0);
+                        self.decoded_frames +=
+                            self.samples.len() as u64 / u64::from(self.format.channels);
                         return Ok(true);
                     }
                 }
@@ -220,17 +245,43 @@ impl Decoder {
 
     fn end(&mut self, error: Option<&Error>) {
         self.ended = true;
-        if let Some(error) = error {
-            tracing::warn!(file = %self.path.display(), "the file ends early: {}", plain(error));
-        }
-        if self.damaged_packets > 0 {
-            tracing::warn!(
-                file = %self.path.display(),
+        let rate_hz = f64::from(self.format.rate_hz.max(1));
+        let found_s = self.decoded_frames as f64 / rate_hz;
+        let declared_s = self.declared_frames.map(|frames| frames as f64 / rate_hz);
+        self.damage = match (error, declared_s) {
+            (Some(error), _) => Some(format!(
+                "it ends early, after {found_s:.2} s: {}",
+                plain(error)
+            )),
+            (None, Some(declared_s)) if self.length_is_exact && declared_s - found_s > SLACK_S => {
+                Some(format!(
+                    "it ends early, after {found_s:.2} of {declared_s:.2} s"
+                ))
+            }
+            _ if self.damaged_packets > 0 => Some(format!(
                 "{} damaged packets were replaced by silence",
                 self.damaged_packets
-            );
+            )),
+            _ => None,
+        };
+        if let Some(damage) = &self.damage {
+            tracing::warn!("{}: {damage}", self.path.display());
         }
     }
+}
+
+/// Whether a file's statement of its length is one: that of an mp3 file may be a guess from its
+/// first packets, and a wav file that was written into a pipe says the most that it can.
+fn is_exact(parameters: &AudioCodecParameters, declared_frames: Option<u64>) -> bool {
+    if parameters.codec == CODEC_ID_MP3 {
+        return false;
+    }
+    let channels = parameters
+        .channels
+        .as_ref()
+        .map_or(1, |channels| channels.count());
+    let bytes = u64::from(parameters.bits_per_sample.unwrap_or(16)) / 8 * channels as u64;
+    declared_frames.is_some_and(|frames| frames.saturating_mul(bytes) < PLACEHOLDER_BYTES)
 }
 
 fn decode_error(path: &Path, what: String) -> AudioError {

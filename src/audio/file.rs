@@ -51,6 +51,11 @@ impl FileReader {
         self.invalid_samples
     }
 
+    /// What is wrong with the file, known once its end was reached.
+    pub fn damage(&self) -> Option<&str> {
+        self.decoder.damage()
+    }
+
     /// The next mono samples at the pipeline rate, never empty; `None` at the end.
     ///
     /// # Errors

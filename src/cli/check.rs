@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::out;
 use crate::config::{self, Config, ConfigError, Flags, Loaded};
 use crate::event::Kind;
 use crate::models;
@@ -37,7 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         config: args.config,
         ..Flags::default()
     };
-    let mut out = std::io::stdout().lock();
+    let mut stdout = std::io::stdout().lock();
     let mut error = match checked(&flags) {
         Ok(loaded) if args.json => {
             let answer = json!({
@@ -45,26 +46,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 "files": loaded.files,
                 "config": loaded.effective,
             });
-            writeln!(out, "{answer}")?;
+            writeln!(stdout, "{answer}")?;
             return Ok(());
         }
         Ok(loaded) if args.print => {
-            write!(out, "{}", toml::to_string_pretty(&loaded.effective)?)?;
+            write!(stdout, "{}", toml::to_string_pretty(&loaded.effective)?)?;
             return Ok(());
         }
         Ok(loaded) => {
-            write!(out, "{}", summary(&loaded))?;
+            write!(stdout, "{}", summary(&loaded))?;
             return Ok(());
         }
         Err(error) => error,
     };
     if args.json {
         let texts: Vec<String> = error.faults.iter().map(ToString::to_string).collect();
-        writeln!(out, "{}", json!({ "ok": false, "errors": texts }))?;
+        writeln!(stdout, "{}", json!({ "ok": false, "errors": texts }))?;
     }
     let last = error.faults.split_off(error.faults.len().saturating_sub(1));
     for fault in error.faults {
-        eprintln!("hark: {fault}");
+        out::complain(fault);
     }
     Err(ConfigError { faults: last }.into())
 }
@@ -85,7 +86,11 @@ fn known_labels(config: &Config) -> Vec<(Kind, Arc<[Arc<str>]>)> {
     let mut known = Vec::new();
     let mut add = |kind: Kind, labels: Result<Arc<[Arc<str>]>, models::ModelError>| match labels {
         Ok(labels) => known.push((kind, labels)),
-        Err(error) => eprintln!("hark: labels of kind {kind} were not checked: {error}"),
+        Err(error) => {
+            out::complain(format_args!(
+                "labels of kind {kind} were not checked: {error}"
+            ));
+        }
     };
     if config.keyword.model.is_empty() {
         let labels = models::embedded_keyword().map(|model| Arc::clone(&model.info().labels));

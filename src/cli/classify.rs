@@ -137,14 +137,15 @@ fn one(
         progress.advance(block.len());
         scorer.push(block, &mut |window| progress.aside(|| show.window(window)))?;
     }
-    if scorer.is_empty() {
-        return Err(AudioError::Decode(format!(
-            "{}: holds no sound; give a file with at least one sample",
+    scorer.finish(&mut |window| progress.aside(|| show.window(window)))?;
+    match reader.damage() {
+        None => Ok(()),
+        Some(damage) => Err(AudioError::Decode(format!(
+            "{}: {damage}; what could be read was classified",
             file.display()
         ))
-        .into());
+        .into()),
     }
-    scorer.finish(&mut |window| progress.aside(|| show.window(window)))
 }
 
 /// The task and the model for it, from what was given of the two.

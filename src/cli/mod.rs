@@ -30,6 +30,7 @@ use crate::audio::AudioError;
 use crate::config::ConfigError;
 use crate::models::ModelError;
 use crate::outputs::BusError;
+use crate::train::DataError;
 
 use out::OutError;
 
@@ -229,7 +230,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<AudioError>() {
             return 4;
         }
-        if cause.is::<ModelError>() {
+        if cause.is::<ModelError>() || cause.is::<DataError>() {
             return 5;
         }
         if cause.is::<BusError>() {
@@ -336,6 +337,11 @@ mod tests {
         check_code(UsageError("x".into()), 2);
         check_code(AudioError::Decode("x".into()), 4);
         check_code(ModelError::Read("x".into()), 5);
+        let empty = DataError::Empty {
+            path: "d".into(),
+            reason: "x".into(),
+        };
+        check_code(empty, 5);
         check_code(Reported(6), 6);
     }
 }

@@ -114,7 +114,8 @@ fn start_log(args: &Args) -> anyhow::Result<()> {
     if is_journal()
         && let Ok(journal) = tracing_journald::layer()
     {
-        log.with(journal.with_syslog_identifier("hark".into())).init();
+        log.with(journal.with_syslog_identifier("hark".into()))
+            .init();
     } else {
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)

@@ -107,6 +107,11 @@ fn in_plain_words(message: &str) -> String {
         .strip_prefix("invalid type: ")
         .or_else(|| message.strip_prefix("invalid value: "));
     if let Some((found, expected)) = typed.and_then(|rest| rest.rsplit_once(", expected ")) {
+        let found = match found {
+            "map" => "a table",
+            "sequence" => "a list",
+            other => other,
+        };
         return format!("found {found} here; write {}", type_in_words(expected));
     }
     message

@@ -67,16 +67,14 @@ impl Loaded {
     pub fn validate_labels(&self, known: &[(Kind, &[Arc<str>])]) -> Result<(), ConfigError> {
         let in_force = |(_, rule): &(usize, &RuleConfig)| rule.enabled;
         let rules = self.config.rule.iter().enumerate().filter(in_force);
-        let problems = rules.flat_map(|(at, rule)| {
-            rule.label_problems(known)
-                .into_iter()
-                .map(move |problem| problem.within(["rule", &at.to_string()]))
-        });
-        ConfigError::from_faults(
-            problems
-                .map(|problem| fault(&self.layers, &self.origins, &problem))
-                .collect(),
-        )
+        let problems: Vec<Problem> = rules
+            .flat_map(|(at, rule)| {
+                rule.label_problems(known)
+                    .into_iter()
+                    .map(move |problem| problem.within(["rule", &at.to_string()]))
+            })
+            .collect();
+        ConfigError::from_faults(faults(&self.layers, &self.origins, &problems))
     }
 }
 
@@ -139,13 +137,7 @@ pub fn load_from(
     };
     let config = Config::deserialize(whole()).map_err(read)?;
     let effective = toml::Table::deserialize(whole()).map_err(read)?;
-    let problems = config.problems();
-    ConfigError::from_faults(
-        problems
-            .iter()
-            .map(|problem| fault(&layers, &origins, problem))
-            .collect(),
-    )?;
+    ConfigError::from_faults(self::faults(&layers, &origins, &config.problems()))?;
     Ok(Loaded {
         config,
         files,
@@ -320,16 +312,24 @@ fn find_duplicates(layers: &Layers, table: &DeTable<'_>, faults: &mut Vec<Fault>
     }
 }
 
-fn fault(layers: &Layers, origins: &Origins, problem: &Problem) -> Fault {
+/// The faults that problems amount to, in the order of the layers and their text.
+fn faults<'a>(
+    layers: &Layers,
+    origins: &Origins,
+    problems: impl IntoIterator<Item = &'a Problem>,
+) -> Vec<Fault> {
     // Where two keys contradict each other, the one that was written last is the newcomer.
-    let offset = problem
-        .keys
-        .iter()
-        .map(|key| origins.offset(key))
-        .max()
-        .unwrap_or(0);
-    Fault::Value {
-        place: layers.place(offset),
-        text: problem.text.clone(),
-    }
+    let newest = |problem: &Problem| problem.keys.iter().map(|key| origins.offset(key)).max();
+    let mut placed: Vec<(usize, &Problem)> = problems
+        .into_iter()
+        .map(|problem| (newest(problem).unwrap_or(0), problem))
+        .collect();
+    placed.sort_by_key(|(offset, _)| *offset);
+    placed
+        .into_iter()
+        .map(|(offset, problem)| Fault::Value {
+            place: layers.place(offset),
+            text: problem.text.clone(),
+        })
+        .collect()
 }

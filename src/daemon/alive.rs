@@ -88,10 +88,7 @@ impl Alive {
     /// Whether capture and inference have advanced since the last look, or need not.
     fn deserves(&mut self, now: Instant, state: State, stats: &Stats) -> bool {
         let (samples, frames, turns) = (stats.samples(), stats.frames.count(), stats.turns());
-        let windows = stats
-            .event
-            .as_ref()
-            .map(|model| model.times.count());
+        let windows = stats.event.as_ref().map(|model| model.times.count());
         if windows.is_none_or(|windows| windows != self.windows) {
             self.samples_at_window = samples;
         }
@@ -160,15 +157,30 @@ mod tests {
         let stats = stats();
         step(&stats, 5, true);
         assert!(alive.deserves(now, State::Listening, &stats));
-        assert!(!alive.deserves(now, State::Listening, &stats), "nothing since");
+        assert!(
+            !alive.deserves(now, State::Listening, &stats),
+            "nothing since"
+        );
         step(&stats, 8, false);
-        assert!(alive.deserves(now, State::Listening, &stats), "8 s without a window");
+        assert!(
+            alive.deserves(now, State::Listening, &stats),
+            "8 s without a window"
+        );
         step(&stats, 8, false);
-        assert!(!alive.deserves(now, State::Listening, &stats), "16 s without a window");
+        assert!(
+            !alive.deserves(now, State::Listening, &stats),
+            "16 s without a window"
+        );
         step(&stats, 1, true);
-        assert!(alive.deserves(now, State::Degraded, &stats), "a window at last");
+        assert!(
+            alive.deserves(now, State::Degraded, &stats),
+            "a window at last"
+        );
         stats.handled(16_000);
-        assert!(!alive.deserves(now, State::Listening, &stats), "samples, but no frames");
+        assert!(
+            !alive.deserves(now, State::Listening, &stats),
+            "samples, but no frames"
+        );
     }
 
     #[test]
@@ -179,7 +191,10 @@ mod tests {
         assert!(alive.deserves(now, State::Paused, &stats));
         stats.turn();
         assert!(alive.deserves(now, State::Stalled, &stats));
-        assert!(!alive.deserves(now, State::Stalled, &stats), "nobody retries");
+        assert!(
+            !alive.deserves(now, State::Stalled, &stats),
+            "nobody retries"
+        );
         stats.turn();
         assert!(!alive.deserves(now + STALL_LIMIT, State::Stalled, &stats));
         assert!(!alive.deserves(now, State::Loading, &stats));

@@ -67,7 +67,10 @@ impl Lines {
             drop(self.queue.send(event));
         } else if let Err(TrySendError::Full(_)) = self.queue.try_send(event) {
             self.left_out += 1;
-            tracing::warn!("standard output is not read: {} events left out", self.left_out);
+            tracing::warn!(
+                "standard output is not read: {} events left out",
+                self.left_out
+            );
         }
     }
 

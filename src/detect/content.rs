@@ -244,3 +244,90 @@ fn class(label: &str) -> usize {
     };
     state as usize
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOOR_DBFS: f32 = -60.0;
+
+    /// Feeds windows of 1 s every 0.5 s: scores of Speech, Music, Silence and Dog, and the level.
+    /// Gives the changes with the second in which they were decided.
+    fn feed(content: &mut Content, rows: &[([f32; 4], f32)]) -> Vec<(String, f64)> {
+        let labels: Vec<Arc<str>> = ["Speech", "Music", "Silence", "Dog"].map(Arc::from).into();
+        let mut log = Vec::new();
+        for (turn, (scores, level_dbfs)) in rows.iter().enumerate() {
+            let start = SampleIdx(turn as u64 * 8_000);
+            let seen = Observation {
+                kind: Kind::Event,
+                start,
+                end: start + 16_000,
+                labels: &labels,
+                scores,
+                level_dbfs: *level_dbfs,
+            };
+            content.observe(&seen, FLOOR_DBFS, &mut |decision| {
+                assert_eq!(decision.phase, Phase::Instant);
+                assert!(decision.peak >= decision.score);
+                assert!(decision.start <= start);
+                log.push((decision.label.to_string(), seen.end.as_secs_f64()));
+            });
+        }
+        log
+    }
+
+    const SPEECH: ([f32; 4], f32) = ([0.9, 0.1, 0.0, 0.0], -30.0);
+    const MUSIC: ([f32; 4], f32) = ([0.1, 0.9, 0.0, 0.0], -30.0);
+    const DOG: ([f32; 4], f32) = ([0.1, 0.0, 0.0, 0.9], -30.0);
+    const ROOM: ([f32; 4], f32) = ([0.1, 0.1, 0.1, 0.1], -58.0);
+    const UNKNOWN: ([f32; 4], f32) = ([0.1, 0.1, 0.0, 0.1], -25.0);
+    const MUTED: ([f32; 4], f32) = ([0.9, 0.0, 0.0, 0.0], -110.0);
+
+    #[test]
+    fn each_state_is_reached_and_reported_once() {
+        let check = |row: ([f32; 4], f32), expected: &[&str]| {
+            let mut content = Content::new(2.0);
+            assert_eq!(content.label(), "");
+            let log = feed(&mut content, &[row; 20]);
+            let names: Vec<&str> = log.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, expected, "{row:?}");
+        };
+        check(SPEECH, &["speech"]);
+        check(MUSIC, &["music"]);
+        check(DOG, &["environment"]);
+        check(UNKNOWN, &["environment"]);
+        check(ROOM, &[]);
+        check(MUTED, &[]);
+    }
+
+    #[test]
+    fn a_state_must_hold_before_it_counts() {
+        let mut content = Content::new(2.0);
+        let mut rows = vec![SPEECH; 3];
+        assert_eq!(feed(&mut content, &rows), [("speech".to_owned(), 2.0)]);
+        assert_eq!(content.state(), Some(State::Speech));
+
+        // A cough of half a second in speech changes nothing.
+        rows = [vec![SPEECH; 8], vec![DOG], vec![SPEECH; 8]].concat();
+        let mut content = Content::new(2.0);
+        assert_eq!(feed(&mut content, &rows).len(), 1);
+
+        // Silence after speech is reported once the words have faded and it has held.
+        rows = [vec![SPEECH; 8], vec![ROOM; 12]].concat();
+        let mut content = Content::new(2.0);
+        let log = feed(&mut content, &rows);
+        assert_eq!(log.len(), 2);
+        assert_eq!(log[1].0, "silence");
+        assert!(log[1].1 <= 8.5, "{log:?}");
+    }
+
+    #[test]
+    fn scores_that_waver_do_not_flap() {
+        let speech = ([0.52, 0.5, 0.0, 0.0], -30.0);
+        let music = ([0.5, 0.52, 0.0, 0.0], -30.0);
+        let rows: Vec<_> = (0..100)
+            .map(|at| if at % 8 < 4 { speech } else { music })
+            .collect();
+        assert_eq!(feed(&mut Content::new(2.0), &rows).len(), 1);
+    }
+}

@@ -101,10 +101,9 @@ impl Engine {
     /// is missing or not a number counts as 0. Real-time safe while the labels of a kind stay the
     /// same.
     pub fn observe(&mut self, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
-        debug_assert_eq!(seen.labels.len(), seen.scores.len());
         let kind = seen.kind as usize;
         let stale = self.heard[kind].end.is_some_and(|end| seen.end <= end);
-        if stale || (seen.end <= self.resumed_at && self.resumed_at > SampleIdx(0)) {
+        if stale || seen.end <= self.resumed_at {
             return;
         }
         if !same_labels(&self.heard[kind].labels, seen.labels) {
@@ -335,4 +334,245 @@ pub(super) fn same_labels(bound: &[Arc<str>], seen: &[Arc<str>]) -> bool {
             .iter()
             .zip(seen)
             .all(|(bound, seen)| Arc::ptr_eq(bound, seen) || bound == seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Confirm, RuleConfig, Seconds};
+
+    fn labels(names: &[&str]) -> Vec<Arc<str>> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    fn rule(kind: Kind, labels: &[&str]) -> RuleConfig {
+        RuleConfig {
+            name: "r".to_owned(),
+            kind,
+            labels: labels.iter().map(ToString::to_string).collect(),
+            smooth: (kind == Kind::Keyword).then_some(Seconds::ZERO),
+            refractory: Seconds::ZERO,
+            ..RuleConfig::default()
+        }
+    }
+
+    fn engine(rules: &[RuleConfig]) -> Engine {
+        Engine::new(Rule::all_from_config(rules, &[]).unwrap())
+    }
+
+    /// Feeds windows of 1 s that do not overlap, the first one at `from_s`; gives phase, label and
+    /// times in seconds.
+    fn feed(
+        engine: &mut Engine,
+        kind: Kind,
+        names: &[&str],
+        from_s: u64,
+        rows: &[&[f32]],
+    ) -> Vec<(&'static str, String, u64, Option<u64>)> {
+        let labels = labels(names);
+        let mut log = Vec::new();
+        for (at, scores) in (from_s..).zip(rows) {
+            let seen = Observation {
+                kind,
+                start: SampleIdx(at * 16_000),
+                end: SampleIdx((at + 1) * 16_000),
+                labels: &labels,
+                scores,
+                level_dbfs: -40.0,
+            };
+            engine.observe(&seen, &mut |decision| log.push(plain(&decision)));
+        }
+        log
+    }
+
+    fn plain(decision: &Decision) -> (&'static str, String, u64, Option<u64>) {
+        (
+            decision.phase.as_str(),
+            decision.label.to_string(),
+            decision.start.0 / 16_000,
+            decision.end.map(|end| end.0 / 16_000),
+        )
+    }
+
+    #[test]
+    fn two_of_three_starts_with_the_first_hit() {
+        let mut engine = engine(&[RuleConfig {
+            confirm: Confirm { hits: 2, of: 3 },
+            ..rule(Kind::Event, &["Dog"])
+        }]);
+        let rows: [&[f32]; 7] = [&[0.6], &[0.1], &[0.1], &[0.7], &[0.0], &[0.6], &[0.1]];
+        assert_eq!(
+            feed(&mut engine, Kind::Event, &["Dog"], 0, &rows),
+            [
+                ("start", "Dog".into(), 3, None),
+                ("end", "Dog".into(), 3, Some(6)),
+            ]
+        );
+    }
+
+    #[test]
+    fn hold_bridges_the_pauses_of_an_alarm() {
+        let config = rule(Kind::Event, &["Alarm"]);
+        let rows: [&[f32]; 6] = [&[0.9], &[0.0], &[0.0], &[0.9], &[0.0], &[0.0]];
+        let episodes = |hold: f64| {
+            let mut engine = engine(&[RuleConfig {
+                hold: Seconds::new(hold).unwrap(),
+                ..config.clone()
+            }]);
+            let log = feed(&mut engine, Kind::Event, &["Alarm"], 0, &rows);
+            log.iter().filter(|decision| decision.0 == "start").count()
+        };
+        assert_eq!(episodes(0.0), 2);
+        assert_eq!(episodes(2.0), 1);
+    }
+
+    #[test]
+    fn another_model_vetoes_until_it_is_too_old() {
+        let config = RuleConfig {
+            veto: vec!["Music".into()],
+            veto_threshold: 0.7,
+            ..rule(Kind::Keyword, &["go"])
+        };
+        let fires_at = |music: f32, word_at: u64| {
+            let mut engine = engine(std::slice::from_ref(&config));
+            let row: [&[f32]; 1] = [&[0.0, music]];
+            feed(&mut engine, Kind::Event, &["Dog", "Music"], 0, &row);
+            let row: [&[f32]; 1] = [&[0.9]];
+            !feed(&mut engine, Kind::Keyword, &["go"], word_at, &row).is_empty()
+        };
+        assert!(fires_at(0.69, 0), "under the veto threshold");
+        assert!(!fires_at(0.7, 0), "at the veto threshold");
+        assert!(!fires_at(1.0, 3), "three seconds old");
+        assert!(fires_at(1.0, 4), "four seconds old");
+    }
+
+    #[test]
+    fn a_veto_ends_nothing() {
+        let mut engine = engine(&[RuleConfig {
+            veto: vec!["Music".into()],
+            ..rule(Kind::Event, &["Dog"])
+        }]);
+        let rows: [&[f32]; 2] = [&[0.9, 0.0], &[0.9, 0.9]];
+        let log = feed(&mut engine, Kind::Event, &["Dog", "Music"], 0, &rows);
+        assert_eq!(log, [("start", "Dog".into(), 0, None)]);
+        assert_eq!(engine.open_episodes(), 1);
+    }
+
+    #[test]
+    fn a_quiet_sound_does_not_pass_the_gate() {
+        let starts = |min_level_db: Option<f32>| {
+            let mut engine = engine(&[RuleConfig {
+                min_level_db,
+                ..rule(Kind::Event, &["Dog"])
+            }]);
+            let rows: [&[f32]; 1] = [&[0.9]];
+            feed(&mut engine, Kind::Event, &["Dog"], 0, &rows).len()
+        };
+        assert_eq!(starts(None), 1);
+        assert_eq!(starts(Some(-40.0)), 1);
+        assert_eq!(starts(Some(-39.0)), 0);
+    }
+
+    #[test]
+    fn smoothing_takes_the_mean_of_frames() {
+        // 40 ms are four observations: the third full score makes a mean of 0.75.
+        let mut engine = engine(&[RuleConfig {
+            smooth: Seconds::new(0.04),
+            threshold: 0.75,
+            ..rule(Kind::Keyword, &["go"])
+        }]);
+        let rows: [&[f32]; 4] = [&[1.0], &[1.0], &[1.0], &[1.0]];
+        let log = feed(&mut engine, Kind::Keyword, &["go"], 0, &rows);
+        assert_eq!(log, [("instant", "go".into(), 2, Some(3))]);
+    }
+
+    #[test]
+    fn one_utterance_fires_one_word() {
+        let words = |lockout: f64| {
+            let mut engine = engine(&[RuleConfig {
+                lockout: Seconds::new(lockout),
+                ..rule(Kind::Keyword, &["no", "go"])
+            }]);
+            let rows: [&[f32]; 3] = [&[0.9, 0.0], &[0.0, 0.9], &[0.9, 0.0]];
+            let log = feed(&mut engine, Kind::Keyword, &["no", "go"], 0, &rows);
+            log.into_iter()
+                .map(|decision| decision.1)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(0.0), ["no", "go", "no"]);
+        assert_eq!(words(1.0), ["no", "no"]);
+    }
+
+    #[test]
+    fn a_model_that_changes_its_labels_ends_what_was_open() {
+        let mut engine = engine(&[rule(Kind::Event, &[])]);
+        let rows: [&[f32]; 1] = [&[0.9]];
+        feed(&mut engine, Kind::Event, &["Dog"], 0, &rows);
+        assert_eq!(
+            feed(&mut engine, Kind::Event, &["Cat"], 1, &rows),
+            [
+                ("end", "Dog".into(), 0, Some(1)),
+                ("start", "Cat".into(), 1, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn sound_from_before_a_gap_is_ignored() {
+        let mut engine = engine(&[rule(Kind::Event, &["Dog"])]);
+        let rows: [&[f32]; 1] = [&[0.9]];
+        feed(&mut engine, Kind::Event, &["Dog"], 0, &rows);
+        let mut log = Vec::new();
+        engine.close(SampleIdx(48_000), &mut |decision| {
+            log.push(plain(&decision))
+        });
+        assert_eq!(log, [("end", "Dog".into(), 0, Some(1))]);
+        assert!(feed(&mut engine, Kind::Event, &["Dog"], 2, &rows).is_empty());
+        assert_eq!(feed(&mut engine, Kind::Event, &["Dog"], 3, &rows).len(), 1);
+        assert!(
+            feed(&mut engine, Kind::Event, &["Dog"], 3, &rows).is_empty(),
+            "the same again"
+        );
+    }
+
+    #[test]
+    fn a_threshold_can_be_set_while_running() {
+        let mut engine = engine(&[RuleConfig {
+            thresholds: [("Cat".to_owned(), 0.4)].into(),
+            ..rule(Kind::Event, &["Dog", "Cat"])
+        }]);
+        let rows: [&[f32]; 1] = [&[0.6, 0.0]];
+        let names = ["Dog", "Cat"];
+        engine.set_threshold("r", 0.7).unwrap();
+        assert!(feed(&mut engine, Kind::Event, &names, 0, &rows).is_empty());
+        engine.set_threshold("r", 0.6).unwrap();
+        assert_eq!(feed(&mut engine, Kind::Event, &names, 1, &rows).len(), 1);
+        let rule = engine.rules().next().unwrap();
+        assert_eq!((rule.threshold(), rule.threshold_of("Cat")), (0.6, 0.4));
+        assert!((rule.release_of("Cat") - 0.3).abs() < 1e-6);
+        let check = |rule: &str, threshold: f32, part: &str| {
+            let error = engine_error(rule, threshold);
+            assert!(error.contains(part), "{error}");
+        };
+        check("x", 0.5, "the rules are r");
+        check("r", 0.0, "over 0 to 1");
+        check("r", 1.1, "over 0 to 1");
+        check("r", f32::NAN, "over 0 to 1");
+    }
+
+    fn engine_error(name: &str, threshold: f32) -> String {
+        let mut engine = engine(&[rule(Kind::Event, &["Dog"])]);
+        engine.set_threshold(name, threshold).unwrap_err()
+    }
+
+    #[test]
+    fn a_rule_with_an_unknown_label_is_refused() {
+        let known = labels(&["Smoke detector, smoke alarm", "Dog"]);
+        let config = rule(Kind::Event, &["Dogs"]);
+        let error = Rule::from_config(&config, &[(Kind::Event, &known)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "rule 'r': labels.0: no model has the label 'Dogs'; did you mean 'Dog'?"
+        );
+    }
 }

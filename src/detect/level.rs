@@ -146,3 +146,84 @@ impl LevelMeter {
         sum / n.max(1) as f32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sine(amplitude: f32, samples: usize) -> Vec<f32> {
+        (0..samples)
+            .map(|at| amplitude * (at as f32 * std::f32::consts::TAU / 16.0).sin())
+            .collect()
+    }
+
+    #[test]
+    fn levels_are_root_mean_squares() {
+        let check = |pcm: &[f32], expected: f32| {
+            let got = rms_dbfs(pcm);
+            assert!((got - expected).abs() < 0.01, "{got} for {expected}");
+        };
+        check(&[1.0, -1.0], 0.0);
+        check(&sine(1.0, 1600), -3.01);
+        check(&sine(0.1, 1600), -23.01);
+        check(&[0.0; 10], SILENCE_DBFS);
+        check(&[], SILENCE_DBFS);
+        check(&[f32::NAN, 1.0, f32::INFINITY, -1.0], -3.01);
+    }
+
+    #[test]
+    fn the_floor_stays_under_sound_that_comes_and_goes() {
+        let mut meter = LevelMeter::new();
+        assert_eq!(meter.noise_floor_dbfs(), SILENCE_DBFS);
+        for _ in 0..20 {
+            meter.push(&sine(0.5, 12_000));
+            meter.push(&sine(0.001, 4_000));
+        }
+        meter.push(&sine(0.5, 16_000));
+        assert!((meter.level_dbfs() - -9.03).abs() < 0.05);
+        assert!((meter.noise_floor_dbfs() - -63.01).abs() < 0.05);
+        // A room that has become louder for good is the new floor after eleven seconds.
+        meter.push(&sine(0.01, 11 * 16_000));
+        assert!((meter.noise_floor_dbfs() - -43.01).abs() < 0.05);
+        assert!((meter.level_over_dbfs(16_000) - -43.01).abs() < 0.05);
+    }
+
+    #[test]
+    fn a_gap_empties_the_level_and_keeps_the_floor() {
+        let mut meter = LevelMeter::new();
+        meter.push(&sine(0.1, 32_000));
+        meter.reset();
+        assert_eq!(meter.level_dbfs(), SILENCE_DBFS);
+        assert!((meter.noise_floor_dbfs() - -23.01).abs() < 0.05);
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_gives_the_same_levels(
+            sizes in prop::collection::vec(0_usize..700, 1..60),
+            seed in any::<u32>(),
+        ) {
+            let total: usize = sizes.iter().sum();
+            let mut state = seed;
+            let pcm: Vec<f32> = (0..total)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    state as f32 / u32::MAX as f32 - 0.5
+                })
+                .collect();
+            let mut whole = LevelMeter::new();
+            whole.push(&pcm);
+            let mut pieces = LevelMeter::new();
+            let mut rest = pcm.as_slice();
+            for size in sizes {
+                let (now, later) = rest.split_at(size);
+                pieces.push(now);
+                rest = later;
+            }
+            prop_assert!((whole.level_dbfs() - pieces.level_dbfs()).abs() < 1e-3);
+            prop_assert!((whole.noise_floor_dbfs() - pieces.noise_floor_dbfs()).abs() < 1e-3);
+        }
+    }
+}

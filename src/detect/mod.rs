@@ -14,6 +14,9 @@ pub mod level;
 mod rule;
 mod track;
 
+#[cfg(test)]
+mod properties;
+
 pub use content::Content;
 pub use engine::Engine;
 pub use level::LevelMeter;

@@ -68,13 +68,17 @@ fn grad_moments_body<const FMA: bool>(
     sum_grad_x: &mut [f32],
 ) {
     let n = inv_std.len();
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     for ((x, out), grad) in x
         .chunks_exact(n)
         .zip(out.chunks_exact(n))
         .zip(grad.chunks_exact(n))
     {
+        // Lengths said once more, so that the loop below needs no checks and becomes vectors.
+        let (x, out, grad) = (&x[..n], &out[..n], &grad[..n]);
+        let (sum_grad, sum_grad_x, shift) = (&mut sum_grad[..n], &mut sum_grad_x[..n], &shift[..n]);
         for c in 0..n {
-            let g = if relu && out[c] <= 0.0 { 0.0 } else { grad[c] };
+            let g = if out[c] > floor { grad[c] } else { 0.0 };
             sum_grad[c] += g;
             let normal = mul_add::<FMA>(x[c], inv_std[c], shift[c]);
             sum_grad_x[c] = mul_add::<FMA>(g, normal, sum_grad_x[c]);
@@ -94,14 +98,16 @@ fn grad_input_body<const FMA: bool>(
     relu: bool,
     grad_x: &mut [f32],
 ) {
-    let n = a.len();
+    let (n, b, c) = (a.len(), &b[..a.len()], &c[..a.len()]);
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     let rows = x
         .chunks_exact(n)
         .zip(out.chunks_exact(n))
         .zip(grad.chunks_exact(n));
     for (((x, out), grad), grad_x) in rows.zip(grad_x.chunks_exact_mut(n)) {
+        let (x, out, grad, grad_x) = (&x[..n], &out[..n], &grad[..n], &mut grad_x[..n]);
         for i in 0..n {
-            let g = if relu && out[i] <= 0.0 { 0.0 } else { grad[i] };
+            let g = if out[i] > floor { grad[i] } else { 0.0 };
             grad_x[i] = mul_add::<FMA>(a[i], g, mul_add::<FMA>(b[i], x[i], c[i]));
         }
     }

@@ -59,9 +59,7 @@ impl Models {
     }
 }
 
-fn load_keyword(
-    make: Factory<dyn Spotter>,
-) -> Result<(ModelInfo, Slot<dyn Spotter>), ModelError> {
+fn load_keyword(make: Factory<dyn Spotter>) -> Result<(ModelInfo, Slot<dyn Spotter>), ModelError> {
     let mut slot = Slot::new(make)?;
     let info = slot
         .run(|model| {

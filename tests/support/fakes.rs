@@ -69,8 +69,20 @@ fn info(name: &str, task: Task, labels: &[&str]) -> ModelInfo {
 
 /// Labels of the default configuration, so that its rules hold for the fakes.
 const WORDS: [&str; 14] = [
-    "_silence_", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "computer",
-    "jarvis", "alexa",
+    "_silence_",
+    "yes",
+    "no",
+    "up",
+    "down",
+    "left",
+    "right",
+    "on",
+    "off",
+    "stop",
+    "go",
+    "computer",
+    "jarvis",
+    "alexa",
 ];
 
 /// Hears "yes" in 1 kHz and "no" in 2 kHz.

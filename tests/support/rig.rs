@@ -58,7 +58,9 @@ impl Setup {
         let dir = TempDir::new().unwrap();
         let config = dir.path().join("config.toml");
         std::fs::write(&config, "").unwrap();
-        let plain: Config = load_from(&Flags::default(), &paths(&dir), []).unwrap().config;
+        let plain: Config = load_from(&Flags::default(), &paths(&dir), [])
+            .unwrap()
+            .config;
         let labels: Vec<String> = plain
             .rule
             .iter()
@@ -312,7 +314,11 @@ pub struct Heard {
 impl Heard {
     pub fn from_value(value: &Value) -> Self {
         let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        let number = |key: &str| value[key].as_f64().unwrap_or_else(|| panic!("{key}: {value}"));
+        let number = |key: &str| {
+            value[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{key}: {value}"))
+        };
         Heard {
             id: text("id"),
             phase: text("phase"),
@@ -324,7 +330,10 @@ impl Heard {
             end_s: value["end_s"].as_f64(),
             peak: number("peak"),
             level_dbfs: number("level_dbfs"),
-            model: value["model"]["name"].as_str().unwrap_or_default().to_owned(),
+            model: value["model"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
         }
     }
 

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use crate::clock::{PIPELINE_RATE_HZ, SampleIdx};
 use crate::detect::{LevelMeter, content};
-use crate::features::{Frontend, HOP, LogMel, N_MELS};
+use crate::features::{Frontend, HOP, LogMel, N_MELS, log_mel};
 use crate::models::registry::Model;
 use crate::models::{ModelError, ModelInfo};
 use crate::pipeline::FrameWindow;
+
+/// How far a frame sees beyond the 10 ms that it stands for, in samples.
+const REACH: u64 = (log_mel::WINDOW - HOP) as u64;
 
 /// A window and what the model says of it.
 #[derive(Debug, Clone, Copy)]
@@ -68,11 +71,6 @@ impl Scorer {
         self.samples = 0;
     }
 
-    /// Whether the file has held no sample so far.
-    pub fn is_empty(&self) -> bool {
-        self.samples == 0
-    }
-
     /// Takes samples at the pipeline rate and emits the windows that they finish.
     ///
     /// # Errors
@@ -115,7 +113,8 @@ impl Scorer {
             frames.push((at, kept));
         });
         for (at, frame) in &self.frames {
-            if self.window.push(*at, frame) {
+            let stands_to = SampleIdx(at.0.saturating_sub(REACH));
+            if self.window.push(stands_to, frame) {
                 let (start, end) = self.window.span();
                 let end = file_end.map_or(end, |file_end| end.min(file_end));
                 self.windows.score(start, end, self.window.newest(), emit)?;

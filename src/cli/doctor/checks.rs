@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
-use crate::config::paths::Paths;
+use crate::audio::mic;
 use crate::config::{self, Config, Flags};
 use crate::kernels;
 use crate::models::registry::{self, ROWS};
@@ -23,7 +23,8 @@ pub(super) fn all() -> Vec<Finding> {
     let (finding, config) = configuration();
     findings.push(finding);
     findings.push(server());
-    findings.push(runtime_dir());
+    findings.push(microphone(&config));
+    findings.push(runtime_dir(&config));
     findings.push(bus(&config));
     findings.push(daemon(&config));
     findings.push(unit());
@@ -121,44 +122,80 @@ fn server() -> Finding {
     )
 }
 
-fn runtime_dir() -> Finding {
-    let dir = Paths::current().runtime;
-    // The directory itself is made by the daemon; before that its parent decides.
-    let existing = if dir.is_dir() {
-        dir.as_path()
-    } else {
-        dir.parent().unwrap_or(&dir)
-    };
-    let shown = existing.display();
-    let metadata = match fs::metadata(existing) {
-        Ok(metadata) => metadata,
+/// Whether there is a microphone to listen to, where the configuration wants one.
+fn microphone(config: &Config) -> Finding {
+    let wanted = config.source.is_empty()
+        || config
+            .source
+            .iter()
+            .any(|source| source.spec.starts_with("mic"));
+    let devices = match mic::list() {
+        Ok(devices) => devices,
         Err(error) => {
-            return Finding::fail(
-                "socket dir",
-                6,
-                format!("{shown}: {error}"),
-                "log in with a session, or set XDG_RUNTIME_DIR to a directory of your own, mode 700",
-            );
+            let todo = "start the sound server again";
+            return Finding::fail("microphone", 4, error.to_string(), todo);
         }
     };
-    let mode = metadata.permissions().mode() & 0o777;
+    let Some(first) = devices.first() else {
+        let found = "no capture device";
+        return if wanted {
+            let todo = format!(
+                "{}plug one in, or listen to something else with hark run --source",
+                sound_card_hint().unwrap_or_default()
+            );
+            Finding::fail("microphone", 4, found, todo)
+        } else {
+            Finding::ok("microphone", format!("{found}, and none is asked for"))
+        };
+    };
+    let more = match devices.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    Finding::ok(
+        "microphone",
+        format!("{} ({}){more}", first.name, first.host),
+    )
+}
+
+/// What to do where the kernel has capture devices that this user may not open.
+fn sound_card_hint() -> Option<String> {
+    let captures = fs::read_dir("/dev/snd").ok()?.flatten().any(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("pcm")
+            && name.to_string_lossy().ends_with('c')
+            && fs::File::open(entry.path()).is_err()
+    });
+    captures.then(|| "join the audio group (sudo usermod -aG audio $USER), ".to_owned())
+}
+
+/// Whether the daemon can make its socket, and nobody else can reach it.
+fn runtime_dir(config: &Config) -> Finding {
+    let socket = crate::outputs::socket_path(&config.socket)
+        .unwrap_or_else(|_| crate::config::paths::Paths::current().socket());
+    let dir = socket.parent().unwrap_or(Path::new("/"));
+    // What is missing is made by the daemon, with mode 700; what is above it decides.
+    let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(dir);
+    let shown = existing.display();
+    let advice = "set XDG_RUNTIME_DIR to a directory of your own, mode 700";
+    let metadata = match fs::metadata(existing) {
+        Ok(metadata) => metadata,
+        Err(error) => return Finding::fail("socket dir", 6, format!("{shown}: {error}"), advice),
+    };
     let me = fs::metadata("/proc/self").map(|me| me.uid()).ok();
     if me.is_some_and(|me| me != metadata.uid()) {
-        return Finding::fail(
-            "socket dir",
-            6,
-            format!("{shown} belongs to user {}", metadata.uid()),
-            "set XDG_RUNTIME_DIR to a directory of your own",
-        );
+        let found = format!("{shown} belongs to user {}", metadata.uid());
+        return Finding::fail("socket dir", 6, found, advice);
     }
-    if mode & 0o077 != 0 {
+    let mode = metadata.permissions().mode() & 0o777;
+    if existing == dir && mode & 0o077 != 0 {
         return Finding::warn(
             "socket dir",
             format!("{shown} has mode {mode:o}"),
             format!("others can look into it: chmod 700 {shown}"),
         );
     }
-    Finding::ok("socket dir", format!("{shown}, mode {mode:o}"))
+    Finding::ok("socket dir", format!("{}", dir.display()))
 }
 
 /// Whether the bus of the configuration is there; without one D-Bus output waits for it.
@@ -212,10 +249,8 @@ fn daemon(config: &Config) -> Finding {
             "without it 'hark watch' and 'hark status' cannot ask",
         );
     }
-    let path = match crate::outputs::socket_path(&config.socket) {
-        Ok(path) => path,
-        Err(error) => return Finding::warn("daemon", error.to_string(), start),
-    };
+    let path = crate::outputs::socket_path(&config.socket)
+        .unwrap_or_else(|_| crate::config::paths::Paths::current().socket());
     match Client::connect(&path) {
         Ok(client) => {
             let hello = client.hello;
