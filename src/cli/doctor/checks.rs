@@ -212,10 +212,7 @@ fn daemon(config: &Config) -> Finding {
             "without it 'hark watch' and 'hark status' cannot ask",
         );
     }
-    let path = match crate::outputs::socket_path(&config.socket) {
-        Ok(path) => path,
-        Err(error) => return Finding::warn("daemon", error.to_string(), start),
-    };
+    let path = crate::outputs::socket_path(&config.socket);
     match Client::connect(&path) {
         Ok(client) => {
             let hello = client.hello;
