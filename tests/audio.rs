@@ -109,3 +109,58 @@ fn a_tone_is_captured_and_a_dead_server_is_noticed() {
     }
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn devices_lists_the_monitor_as_default() {
+    let pulse = Pulse::start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hark"));
+    pulse.point(&mut command);
+    let output = command.args(["devices", "--json"]).output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let devices: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(devices.len(), 1, "{text}");
+    assert_eq!(devices[0]["name"], "vsink.monitor");
+    assert_eq!(devices[0]["host"], "pulseaudio");
+    assert_eq!(devices[0]["default"], true);
+    assert_eq!(devices[0]["rate_hz"], 44_100);
+}
+
+#[test]
+fn devices_without_a_server_says_so_and_does_not_hang() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hark"))
+        .arg("devices")
+        .env("XDG_RUNTIME_DIR", empty.path())
+        .env_remove("PULSE_SERVER")
+        .env_remove("PULSE_RUNTIME_PATH")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    if output.stdout.is_empty() {
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.starts_with("hark: no capture devices"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_left_after_a_few_seconds() {
+    // A socket that accepts and never speaks: as a stopped sound server looks from outside.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("pulse")).unwrap();
+    let _silent = std::os::unix::net::UnixListener::bind(dir.path().join("pulse/native")).unwrap();
+    let started = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_hark"))
+        .arg("devices")
+        .env("XDG_RUNTIME_DIR", dir.path())
+        .env_remove("PULSE_SERVER")
+        .env_remove("PULSE_RUNTIME_PATH")
+        .output()
+        .unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(output.stderr.starts_with(b"hark: ") || !output.stdout.is_empty());
+}

@@ -23,11 +23,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::alsa_names::{self, PROC_ASOUND};
 use super::ring::PcmWriter;
-use super::{AudioError, Format, Health, Running, Source};
+use super::{AudioError, Format, Health, PERIOD, Running, Source};
 
-/// How often the device should deliver, in milliseconds. Every delivery costs the sound server's
-/// client code a fixed price, so few large ones; a word's latency bounds it from above.
-const PERIOD_MS: u32 = 50;
 /// How long a sound server may take for an answer.
 const ANSWER: Duration = Duration::from_secs(4);
 /// How many threads may hang in a sound server before no further one is risked.
@@ -300,9 +297,8 @@ where
 fn buffer_size(config: &SupportedStreamConfig) -> BufferSize {
     match *config.buffer_size() {
         SupportedBufferSize::Range { min, max } => {
-            let wanted = u64::from(config.sample_rate()) * u64::from(PERIOD_MS) / 1000;
-            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-            BufferSize::Fixed(wanted.min(max).max(min))
+            let wanted = f64::from(config.sample_rate()) * PERIOD.as_secs_f64();
+            BufferSize::Fixed((wanted as u32).min(max).max(min))
         }
         SupportedBufferSize::Unknown => BufferSize::Default,
     }
