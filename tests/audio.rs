@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harkd::audio::mic::Mic;
+use harkd::audio::mic::{self, Mic};
 use harkd::audio::ring::{PcmReader, pcm_ring};
 use harkd::audio::silence::DigitalSilence;
 use harkd::audio::spec::{self, SourceSpec};
@@ -239,6 +239,41 @@ fn a_frozen_server_holds_nobody_up() {
     );
     pulse.freeze(false);
     assert_eq!(lines.next().unwrap(), "listening again");
+    assert!(child.wait().unwrap().success());
+}
+
+/// Lists devices and opens the microphone many times. Runs in a child, where nothing else opens files.
+#[test]
+#[ignore = "run by opening_again_and_again_leaves_nothing_behind with a server in its environment"]
+fn reopen_child() {
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let open_once = || {
+        assert_eq!(mic::list().unwrap().len(), 1);
+        let (running, reader) = start(Box::new(Mic::open(None).unwrap()));
+        reader.wait(1, Duration::from_secs(5));
+        drop(running);
+        // The writer goes with the stream, on its own thread.
+        let mut heard = Vec::new();
+        let mut reader = reader;
+        while !reader.is_finished() {
+            reader.wait(1, PERIOD);
+            reader.read(&mut heard, usize::MAX);
+        }
+    };
+    open_once();
+    let before = descriptors();
+    for _ in 0..10 {
+        open_once();
+    }
+    println!("\nlive: {before} then {}", descriptors());
+    assert_eq!(descriptors(), before);
+}
+
+#[test]
+fn opening_again_and_again_leaves_nothing_behind() {
+    let pulse = Pulse::start();
+    let (mut child, lines) = child("reopen_child", |command| pulse.point(command));
+    lines.for_each(|line| println!("descriptors: {line}"));
     assert!(child.wait().unwrap().success());
 }
 
