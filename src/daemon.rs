@@ -1,1 +1,570 @@
-//! The daemon: one closed enum of messages and one loop that owns all state.
+//! The daemon: one closed enum of messages, one loop.
+//!
+//! Only this loop changes what the daemon does. It owns the pipeline and the outputs, answers
+//! requests, follows signals, keeps the history, and tells systemd how it is. It never waits for
+//! sound, and no output can make it wait.
+
+mod alive;
+mod assembly;
+mod lines;
+mod rules;
+pub mod signals;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+
+use crate::audio::AudioError;
+use crate::command::{Answer, Command, Live, Notice, Refusal, Request, State, Status};
+use crate::config::{Config, ConfigError, Loaded};
+use crate::detect::RuleError;
+use crate::event::{Event, Phase};
+use crate::models::ModelError;
+use crate::outputs::{BusError, Outputs, spawn_all};
+use crate::pipeline::stats::{cpu_time, rss_bytes};
+use crate::pipeline::{Limits, Pace, Pipeline, Report, Reporter};
+use alive::Alive;
+pub use assembly::Makers;
+use assembly::{pace_of, spec_of};
+use lines::Lines;
+use rules::Rules;
+use signals::Signal;
+
+/// Events that `history` remembers.
+const HISTORY: usize = 1000;
+/// Distance between live pictures.
+const LIVE: Duration = Duration::from_millis(100);
+/// Best labels of each model in a live picture.
+const LIVE_LABELS: usize = 5;
+/// The loop wakes at least this often.
+const TICK: Duration = Duration::from_secs(1);
+/// How long the listener may take to obey.
+const OBEY: Duration = Duration::from_secs(2);
+/// How long ending may take before what is left is given up.
+const END: Duration = Duration::from_secs(5);
+/// How long a file waits for the outputs to be ready for its events.
+const OUTPUTS_READY: Duration = Duration::from_secs(2);
+/// The longest pause that is taken: a year.
+const MAX_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Reads the configuration, at the start and on reload.
+pub type Loader = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send>;
+
+/// What a daemon is started with.
+pub struct Options {
+    /// Reads the configuration.
+    pub load: Loader,
+    /// Where models, sources and front end come from.
+    pub makers: Makers,
+    /// The times that rule the source.
+    pub limits: Limits,
+    /// Files are played at their own speed.
+    pub realtime: bool,
+    /// A source that is missing at the start is waited for; otherwise it is an error.
+    pub wait_for_source: bool,
+    /// Where every event record goes as a line, beside the outputs.
+    pub lines: Option<Box<dyn Write + Send>>,
+    /// Signals as they come.
+    pub signals: Receiver<Signal>,
+}
+
+/// Why a daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration does not hold.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A rule of the configuration does not fit the models.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The source is missing or has failed for good.
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+    /// A model cannot be made.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The socket cannot be served.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The system gives no thread.
+    #[error("cannot start a thread: {0}; raise the limit on processes")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Everything that can happen to a daemon.
+enum Message {
+    /// An output asks.
+    Request(Request),
+    /// The pipeline of this number reports.
+    Report(u64, Report),
+    /// The system or the user wants something.
+    Signal(Signal),
+    /// Nobody reads the lines any more.
+    LinesClosed,
+    /// Time has passed.
+    Tick,
+}
+
+/// Runs a daemon until its source is over or it is told to end.
+///
+/// # Errors
+/// What keeps it from starting, and a source that has failed for good.
+pub fn run(options: Options) -> Result<(), DaemonError> {
+    Daemon::start(options)?.serve()
+}
+
+struct Daemon {
+    load: Loader,
+    makers: Makers,
+    limits: Limits,
+    realtime: bool,
+    wait_for_source: bool,
+    loaded: Loaded,
+    pipeline: Pipeline,
+    /// Number of the pipeline; an older one only ends its events.
+    generation: u64,
+    outputs: Outputs,
+    requests: Receiver<Request>,
+    reports: Receiver<(u64, Report)>,
+    reporter: Sender<(u64, Report)>,
+    signals: Receiver<Signal>,
+    lines: Option<Lines>,
+    started: Instant,
+    rules: Rules,
+    history: VecDeque<Arc<Event>>,
+    events: u64,
+    /// Paused by command, and until when.
+    pause: Option<Option<Instant>>,
+    inhibitors: BTreeMap<u64, (String, String)>,
+    next_inhibitor: u64,
+    /// What was done about the two above.
+    is_paused: bool,
+    /// Why no sound arrives.
+    stalled: Option<Arc<str>>,
+    /// What is wrong with the models.
+    fault: Option<Arc<str>>,
+    heard: bool,
+    told: (State, Arc<str>),
+    alive: Alive,
+    next_live: Instant,
+    /// When ending is given up, once it has begun.
+    ending: Option<Instant>,
+    result: Result<(), DaemonError>,
+}
+
+impl Daemon {
+    fn start(options: Options) -> Result<Self, DaemonError> {
+        let started = Instant::now();
+        let Options {
+            load,
+            makers,
+            limits,
+            realtime,
+            wait_for_source,
+            lines,
+            signals,
+        } = options;
+        let loaded = load()?;
+        let spec = spec_of(&loaded.config)?;
+        let pace = pace_of(&spec, realtime);
+        let (asked, requests) = unbounded();
+        let mut outputs = spawn_all(Arc::new(loaded.config.clone()), asked)?;
+        let models = makers.models(&loaded.config)?;
+        let (engine, content, rules) = rules::compile(&loaded, &models.labels())?;
+        let lines = lines
+            .map(|to| Lines::start(to, pace == Pace::Complete))
+            .transpose()?;
+        if pace != Pace::Live {
+            outputs.wait_tried(OUTPUTS_READY);
+        }
+        let (reporter, reports) = unbounded();
+        let setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
+        let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
+        let alive = Alive::new(started);
+        alive.ready();
+        Ok(Daemon {
+            load,
+            makers,
+            limits,
+            realtime,
+            wait_for_source,
+            loaded,
+            pipeline,
+            generation: 0,
+            outputs,
+            requests,
+            reports,
+            reporter,
+            signals,
+            lines,
+            started,
+            rules,
+            history: VecDeque::with_capacity(HISTORY),
+            events: 0,
+            pause: None,
+            inhibitors: BTreeMap::new(),
+            next_inhibitor: 1,
+            is_paused: false,
+            stalled: None,
+            fault: None,
+            heard: false,
+            told: (State::Loading, "".into()),
+            alive,
+            next_live: started,
+            ending: None,
+            result: Ok(()),
+        })
+    }
+
+    fn serve(mut self) -> Result<(), DaemonError> {
+        loop {
+            match self.next() {
+                Message::Request(Request { command, reply }) => {
+                    // Whoever asked may have gone.
+                    drop(reply.send(self.obey(command)));
+                }
+                Message::Report(generation, Report::Ended(ended)) => {
+                    if generation == self.generation {
+                        if let Err(error) = ended
+                            && self.result.is_ok()
+                        {
+                            self.result = Err(error.into());
+                        }
+                        break;
+                    }
+                }
+                Message::Report(generation, report) => self.follow(generation, report),
+                Message::Signal(Signal::Reload) => {
+                    if let Err(refusal) = self.reload() {
+                        tracing::error!("{refusal}");
+                    }
+                }
+                Message::Signal(Signal::End) => self.end(),
+                Message::LinesClosed => self.end(),
+                Message::Tick => {}
+            }
+            self.keep_time();
+            if self.ending.is_some_and(|limit| Instant::now() >= limit) {
+                tracing::warn!("the listener did not end within {END:?}");
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    /// Waits for the next message, or until something is due.
+    fn next(&self) -> Message {
+        let now = Instant::now();
+        let pause = self.pause.flatten();
+        let due = [Some(now + TICK), pause, self.ending, Some(self.next_live)];
+        let wait = due
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or(TICK, |due| due.saturating_duration_since(now));
+        let none = never();
+        let closed = self.lines.as_ref().map_or(&none, Lines::closed);
+        select! {
+            recv(self.requests) -> got => got.map_or(Message::Tick, Message::Request),
+            recv(self.reports) -> got => {
+                got.map_or(Message::Tick, |(generation, report)| Message::Report(generation, report))
+            }
+            recv(self.signals) -> got => got.map_or(Message::Tick, Message::Signal),
+            recv(closed) -> _ => Message::LinesClosed,
+            default(wait) => Message::Tick,
+        }
+    }
+
+    /// Everything that hangs on time and state rather than on a message.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        if self.pause.flatten().is_some_and(|until| now >= until) {
+            self.pause = None;
+        }
+        self.apply_pause();
+        self.tell_state();
+        if now >= self.next_live {
+            self.next_live = now + LIVE;
+            self.outputs.publish(Notice::Live(self.live()));
+        }
+        self.alive.feed(self.told.0, self.pipeline.stats());
+    }
+
+    fn follow(&mut self, generation: u64, report: Report) {
+        match report {
+            Report::Event(event) => self.heard(event),
+            // A pipeline that was replaced has nothing else to say.
+            _ if generation != self.generation => {}
+            Report::Stalled(error) => {
+                if !self.heard && !self.wait_for_source && self.ending.is_none() {
+                    self.result = Err(error.into());
+                    self.end();
+                } else {
+                    self.stalled = Some(error.to_string().into());
+                }
+            }
+            Report::Heard => {
+                self.heard = true;
+                self.stalled = None;
+            }
+            Report::Fault(fault) => self.fault = fault,
+            Report::Ended(_) => {}
+        }
+    }
+
+    fn heard(&mut self, event: Event) {
+        if event.phase != Phase::End {
+            self.events += 1;
+            self.rules.count(&event);
+        }
+        tracing::info!(
+            kind = event.kind.as_str(),
+            phase = event.phase.as_str(),
+            label = &*event.label,
+            score = f64::from(event.score),
+            "heard"
+        );
+        let event = Arc::new(event);
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(event.clone());
+        if let Some(lines) = &mut self.lines {
+            lines.write(event.clone());
+        }
+        self.outputs.publish(Notice::Event(event));
+    }
+
+    fn obey(&mut self, command: Command) -> Result<Answer, Refusal> {
+        match command {
+            Command::Status => Ok(Answer::Status(Box::new(self.status()))),
+            Command::Top { n } => {
+                let mut top: Vec<_> = self.pipeline.stats().live(n).top;
+                top.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
+                top.truncate(n);
+                Ok(Answer::Top(
+                    top.into_iter().map(|(_, entry)| entry).collect(),
+                ))
+            }
+            Command::Pause { duration } => {
+                let until = duration.map(|time| Instant::now() + time.min(MAX_PAUSE));
+                self.pause = Some(until);
+                self.apply_pause();
+                self.tell_state();
+                Ok(Answer::Done)
+            }
+            Command::Resume => {
+                self.pause = None;
+                if let Some((who, why)) = self.inhibitors.values().next() {
+                    return Err(Refusal::Busy(format!(
+                        "{who} keeps hark from listening: {why}; end that first"
+                    )));
+                }
+                self.apply_pause();
+                self.tell_state();
+                Ok(Answer::Done)
+            }
+            Command::Reload => self.reload().map(|()| Answer::Done),
+            Command::Inhibit { who, why } => {
+                let number = self.next_inhibitor;
+                self.next_inhibitor += 1;
+                self.inhibitors.insert(number, (who, why));
+                self.apply_pause();
+                self.tell_state();
+                Ok(Answer::Inhibited(number))
+            }
+            Command::Release { inhibitor } => match self.inhibitors.remove(&inhibitor) {
+                Some(_) => Ok(Answer::Done),
+                None => Err(Refusal::BadParams(format!(
+                    "there is no inhibitor {inhibitor}"
+                ))),
+            },
+            Command::SetThreshold { rule, threshold } => {
+                match self.pipeline.set_threshold(&rule, threshold, OBEY) {
+                    Some(Ok(())) => {
+                        self.rules.set_threshold(&rule, threshold);
+                        Ok(Answer::Done)
+                    }
+                    Some(Err(text)) => Err(Refusal::BadParams(text)),
+                    None => Err(Refusal::Busy("the listener is busy; try again".into())),
+                }
+            }
+            Command::History { n } => {
+                let from = self.history.len().saturating_sub(n);
+                Ok(Answer::History(
+                    self.history.range(from..).cloned().collect(),
+                ))
+            }
+        }
+    }
+
+    /// Makes the pipeline pause or go on as commands and inhibitors want it.
+    fn apply_pause(&mut self) {
+        let wanted = self.pause.is_some() || !self.inhibitors.is_empty();
+        if wanted == self.is_paused || self.ending.is_some() {
+            return;
+        }
+        self.is_paused = wanted;
+        if wanted {
+            if !self.pipeline.pause(OBEY) {
+                tracing::warn!("the listener has not paused within {OBEY:?}");
+            }
+            self.stalled = None;
+        } else {
+            self.pipeline.resume();
+        }
+    }
+
+    fn state(&self) -> (State, Arc<str>) {
+        if self.is_paused {
+            let why = match self.inhibitors.values().next() {
+                Some((who, why)) => format!("inhibited by {who}: {why}"),
+                None => match self.pause.flatten() {
+                    Some(_) => "paused for a time".to_owned(),
+                    None => "paused until resumed".to_owned(),
+                },
+            };
+            (State::Paused, why.into())
+        } else if let Some(why) = &self.stalled {
+            (State::Stalled, why.clone())
+        } else if let Some(why) = &self.fault {
+            (State::Degraded, why.clone())
+        } else if self.heard {
+            (State::Listening, "".into())
+        } else {
+            (State::Loading, "waiting for the source".into())
+        }
+    }
+
+    fn tell_state(&mut self) {
+        let now = self.state();
+        if now == self.told {
+            return;
+        }
+        tracing::info!(state = now.0.as_str(), reason = &*now.1, "state");
+        self.alive.status(now.0, &now.1);
+        self.outputs.publish(Notice::State(now.0, now.1.clone()));
+        self.told = now;
+    }
+
+    fn live(&self) -> Arc<Live> {
+        Arc::new(self.pipeline.stats().live(LIVE_LABELS))
+    }
+
+    fn status(&self) -> Status {
+        let (state, reason) = self.state();
+        let stats = self.pipeline.stats();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            state,
+            reason: reason.to_string(),
+            uptime: self.started.elapsed(),
+            config_files: self
+                .loaded
+                .files
+                .iter()
+                .map(|file| file.display().to_string())
+                .collect(),
+            sources: vec![stats.source()],
+            models: stats.models(),
+            rules: self.rules.status(),
+            inhibitors: self.inhibitors.values().cloned().collect(),
+            live: self.live(),
+            events: self.events,
+            rss_bytes: rss_bytes(),
+            cpu: cpu_time(),
+        }
+    }
+
+    /// Puts a new configuration in force, or leaves the old one as it is.
+    fn reload(&mut self) -> Result<(), Refusal> {
+        let refuse = |error: DaemonError| Refusal::BadParams(error.to_string());
+        let loaded = (self.load)().map_err(|error| refuse(error.into()))?;
+        let old = self.loaded.config.clone();
+        let new = &loaded.config;
+        if needs_new_pipeline(&old, new) {
+            self.replace_pipeline(&loaded).map_err(refuse)?;
+        } else {
+            let labels = self.pipeline.stats().labels();
+            let (engine, content, rules) = rules::compile(&loaded, &labels).map_err(refuse)?;
+            // Rules that stay the same keep what they have open.
+            if old.rule != new.rule || old.content != new.content || self.rules.are_changed() {
+                self.pipeline.set_rules(engine, content);
+                self.rules = rules.with_counts_of(&self.rules);
+            }
+        }
+        if (&old.socket, &old.dbus) != (&new.socket, &new.dbus) {
+            tracing::warn!("[socket] and [dbus] take effect at the next start");
+        }
+        self.loaded = loaded;
+        tracing::info!("configuration read again");
+        Ok(())
+    }
+
+    /// Starts a pipeline beside the old one; only when it runs does the old one end.
+    fn replace_pipeline(&mut self, loaded: &Loaded) -> Result<(), DaemonError> {
+        let spec = spec_of(&loaded.config)?;
+        let models = self.makers.models(&loaded.config)?;
+        let (engine, content, rules) = rules::compile(loaded, &models.labels())?;
+        let setup = self.makers.setup(
+            &spec,
+            self.realtime,
+            self.limits,
+            models,
+            (engine, content),
+            self.started,
+        );
+        let generation = self.generation + 1;
+        let pipeline = Pipeline::start(setup, report_as(generation, self.reporter.clone()))?;
+        self.generation = generation;
+        self.pipeline = pipeline;
+        self.rules = rules.with_counts_of(&self.rules);
+        self.stalled = None;
+        self.fault = None;
+        if std::mem::take(&mut self.is_paused) {
+            self.apply_pause();
+        }
+        Ok(())
+    }
+
+    /// Begins to end: the pipeline closes every open episode and says when it is done.
+    fn end(&mut self) {
+        if self.ending.is_none() {
+            self.alive.stopping();
+            self.ending = Some(Instant::now() + END);
+            self.pipeline.stop();
+        }
+    }
+
+    /// Everything was heard: lets the outputs send it, and ends.
+    fn finish(self) -> Result<(), DaemonError> {
+        let Daemon {
+            pipeline,
+            outputs,
+            lines,
+            alive,
+            result,
+            ..
+        } = self;
+        alive.stopping();
+        if let Some(lines) = lines {
+            lines.finish(END);
+        }
+        outputs.shutdown(END);
+        drop(pipeline);
+        result
+    }
+}
+
+fn report_as(generation: u64, to: Sender<(u64, Report)>) -> Reporter {
+    // A daemon that has gone needs no reports.
+    Box::new(move |report| drop(to.send((generation, report))))
+}
+
+/// Whether the sound path must be built anew for another configuration.
+fn needs_new_pipeline(old: &Config, new: &Config) -> bool {
+    old.source != new.source || old.keyword != new.keyword || old.event != new.event
+}

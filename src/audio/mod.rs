@@ -15,6 +15,7 @@ pub mod resample;
 pub mod ring;
 pub mod silence;
 pub mod spec;
+pub mod synth;
 
 use std::time::Duration;
 

@@ -1,13 +1,156 @@
 //! `hark check`: reads the configuration and says what is wrong with it.
+//!
+//! Labels are held against the models that come with the program; a model that cannot be opened is
+//! no fault of the configuration and is named on standard error.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::config::{self, Config, ConfigError, Flags, Loaded};
+use crate::event::Kind;
+use crate::models;
 
 /// Arguments of `hark check`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Reads this file in place of the usual ones.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Prints one JSON object: files, and the configuration in force or the errors.
+    #[arg(long, conflicts_with = "print")]
+    json: bool,
+    /// Prints the configuration in force as TOML.
+    #[arg(long)]
+    print: bool,
+}
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Always, until it is built.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("hark check is not built yet")
+/// When the configuration does not hold: all faults but the last are printed here, the last is
+/// returned.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let flags = Flags {
+        config: args.config,
+        ..Flags::default()
+    };
+    let mut out = std::io::stdout().lock();
+    let mut error = match checked(&flags) {
+        Ok(loaded) if args.json => {
+            let answer = json!({
+                "ok": true,
+                "files": loaded.files,
+                "config": loaded.effective,
+            });
+            writeln!(out, "{answer}")?;
+            return Ok(());
+        }
+        Ok(loaded) if args.print => {
+            write!(out, "{}", toml::to_string_pretty(&loaded.effective)?)?;
+            return Ok(());
+        }
+        Ok(loaded) => {
+            write!(out, "{}", summary(&loaded))?;
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    if args.json {
+        let texts: Vec<String> = error.faults.iter().map(ToString::to_string).collect();
+        writeln!(out, "{}", json!({ "ok": false, "errors": texts }))?;
+    }
+    let last = error.faults.split_off(error.faults.len().saturating_sub(1));
+    for fault in error.faults {
+        eprintln!("hark: {fault}");
+    }
+    Err(ConfigError { faults: last }.into())
+}
+
+fn checked(flags: &Flags) -> Result<Loaded, ConfigError> {
+    let loaded = config::load(flags)?;
+    let labels = known_labels(&loaded.config);
+    let known: Vec<(Kind, &[Arc<str>])> = labels
+        .iter()
+        .map(|(kind, labels)| (*kind, labels.as_ref()))
+        .collect();
+    loaded.validate_labels(&known)?;
+    Ok(loaded)
+}
+
+/// The labels of the embedded models, for the kinds that use them.
+fn known_labels(config: &Config) -> Vec<(Kind, Arc<[Arc<str>]>)> {
+    let mut known = Vec::new();
+    let mut add = |kind: Kind, labels: Result<Arc<[Arc<str>]>, models::ModelError>| match labels {
+        Ok(labels) => known.push((kind, labels)),
+        Err(error) => eprintln!("hark: labels of kind {kind} were not checked: {error}"),
+    };
+    if config.keyword.model.is_empty() {
+        let labels = models::embedded_keyword().map(|model| Arc::clone(&model.info().labels));
+        add(Kind::Keyword, labels);
+    }
+    if config.event.model.is_empty() {
+        let labels = models::embedded_event().map(|model| Arc::clone(&model.info().labels));
+        add(Kind::Event, labels);
+    }
+    known
+}
+
+fn summary(loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    let mut lines = Vec::new();
+    if loaded.files.is_empty() {
+        lines.push("files    none, built-in configuration".to_owned());
+    }
+    for file in &loaded.files {
+        lines.push(format!("file     {}", file.display()));
+    }
+    if config.source.is_empty() {
+        lines.push("source   mic (default)".to_owned());
+    }
+    for source in &config.source {
+        lines.push(format!("source   {}", source.spec));
+    }
+    let model = |enabled: bool, model: &str| match (enabled, model) {
+        (false, _) => "off".to_owned(),
+        (true, "") => "embedded model".to_owned(),
+        (true, model) => model.to_owned(),
+    };
+    let (keyword, event) = (&config.keyword, &config.event);
+    lines.push(format!(
+        "keyword  {}",
+        model(keyword.enabled, &keyword.model)
+    ));
+    lines.push(format!(
+        "event    {}, windows of {} s every {} s",
+        model(event.enabled, &event.model),
+        event.window_s,
+        event.hop_s
+    ));
+    for rule in &config.rule {
+        let labels = match rule.labels.len() {
+            0 => "every label".to_owned(),
+            1 => "1 label".to_owned(),
+            n => format!("{n} labels"),
+        };
+        let state = if rule.enabled { "" } else { ", off" };
+        lines.push(format!(
+            "rule     {}: {labels} of kind {}, threshold {}{state}",
+            rule.name, rule.kind, rule.threshold
+        ));
+    }
+    let socket = match (&config.socket.path, config.socket.enabled) {
+        (_, false) => "off".to_owned(),
+        (Some(path), true) => path.display().to_string(),
+        (None, true) => config::paths::Paths::current()
+            .socket()
+            .display()
+            .to_string(),
+    };
+    lines.push(format!("socket   {socket}"));
+    lines.push(format!("dbus     {}", config.dbus.bus));
+    lines.push(String::new());
+    lines.join("\n")
 }

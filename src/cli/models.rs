@@ -1,13 +1,144 @@
 //! `hark models`: lists, shows and verifies models.
 
+use serde::Serialize;
+
+use super::out;
+use crate::models::registry::{self, ROWS};
+use crate::models::{ModelInfo, verify};
+
 /// Arguments of `hark models`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Lists the models that can be used.
+    List {
+        /// One JSON object for each model.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows what a model is: task, labels, licence, where its weights come from.
+    Show {
+        /// A name that 'hark models list' shows, or a directory that holds model.safetensors.
+        #[arg(value_name = "M")]
+        model: String,
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads all weights of a model and checks them against their checksums.
+    Verify {
+        /// A name that 'hark models list' shows, or a directory or file of weights.
+        #[arg(value_name = "M")]
+        model: String,
+    },
+}
+
+/// What `list` and `show` say of a model.
+#[derive(Debug, Serialize)]
+struct ModelRecord<'a> {
+    name: &'a str,
+    task: &'static str,
+    about: &'a str,
+    from: &'a str,
+    licence: &'a str,
+    parameters: usize,
+    window_s: f64,
+    sha256: &'a str,
+    labels: Vec<&'a str>,
+}
+
+impl<'a> ModelRecord<'a> {
+    fn new(model: &'a str, info: &'a ModelInfo) -> Self {
+        let row = registry::find(model);
+        ModelRecord {
+            name: &info.name,
+            task: info.task.as_str(),
+            about: row.map_or("", |row| row.about),
+            from: row.map_or(model, |row| row.from),
+            licence: &info.licence,
+            parameters: info.parameters,
+            window_s: info.window_frames as f64 / 100.0,
+            sha256: &info.sha256,
+            labels: info.labels.iter().map(|label| &**label).collect(),
+        }
+    }
+}
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Always, until it is built.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("hark models is not built yet")
+/// When a model is not known, cannot be read or does not match its checksum.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::List { json } => list(json),
+        Action::Show { model, json } => show(&model, json),
+        Action::Verify { model } => {
+            for file in verify::verify(&model)? {
+                out::line(format_args!("ok  {}  {}", file.sha256, file.name))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn list(json: bool) -> anyhow::Result<()> {
+    if !json {
+        out::line(format_args!(
+            "{:<14} {:<8} {:>6} {:>10}  {:<11} {:<9} ABOUT",
+            "NAME", "TASK", "LABELS", "PARAMETERS", "LICENCE", "FROM"
+        ))?;
+    }
+    for row in &ROWS {
+        let model = registry::load(row)?;
+        let record = ModelRecord::new(row.name, model.info());
+        if json {
+            out::line(serde_json::to_string(&record)?)?;
+        } else {
+            out::line(format_args!(
+                "{:<14} {:<8} {:>6} {:>10}  {:<11} {:<9} {}",
+                record.name,
+                record.task,
+                record.labels.len(),
+                record.parameters,
+                record.licence,
+                record.from,
+                record.about
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(name: &str, json: bool) -> anyhow::Result<()> {
+    let model = registry::open(name)?;
+    let record = ModelRecord::new(name, model.info());
+    if json {
+        out::line(serde_json::to_string(&record)?)?;
+        return Ok(());
+    }
+    out::text(format_args!(
+        "{name}: {about}\n\
+         task        {task}\n\
+         from        {from}\n\
+         licence     {licence}\n\
+         parameters  {parameters}\n\
+         window      {window_s} s\n\
+         sha256      {sha256}\n\
+         labels      {labels}\n",
+        name = record.name,
+        about = record.about,
+        task = record.task,
+        from = record.from,
+        licence = record.licence,
+        parameters = record.parameters,
+        window_s = record.window_s,
+        sha256 = record.sha256,
+        labels = record.labels.join(", "),
+    ))?;
+    Ok(())
 }

@@ -1,13 +1,188 @@
 //! `hark train`: trains or fine-tunes a model.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+
+use crate::features::log_mel;
+use crate::models::ModelError;
+use crate::nn::spec::NetSpec;
+use crate::nn::weights::{Card, Checkpoint, random_checkpoint};
+use crate::train::{
+    dev_set::DevSet,
+    event_data::EventData,
+    event_labels,
+    keyword_data::{self, KeywordData},
+    library::Library,
+    pool::{ExampleSource, Pool},
+    recipe::{self, Recipe},
+    teacher::Teacher,
+    trainer::{TeacherShape, TrainError, train},
+};
+
 /// Arguments of `hark train`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The data set: a folder with manifest.csv.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// What is trained: hark-keyword or hark-event from scratch, or a weights file to go on from.
+    #[arg(long, value_name = "MODEL")]
+    base: String,
+    /// Where the weights and the card are written.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// A program that scores windows as teacher, with its arguments, split at spaces.
+    #[arg(long, value_name = "COMMAND")]
+    teacher: Option<String>,
+    /// Rounds of training; each takes some new examples.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Steps a round.
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Examples a step.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Examples made before the first round.
+    #[arg(long)]
+    first: Option<usize>,
+    /// New examples a round.
+    #[arg(long)]
+    fresh: Option<usize>,
+    /// Highest learning rate of the one-cycle schedule.
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    /// A fold that is left out of training (ESC-10, ESC-50), whatever the manifest's split says.
+    #[arg(long)]
+    hold_fold: Option<u8>,
+    /// Threads that make examples.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Where the random numbers start.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
 
 /// Runs the verb.
 ///
 /// # Errors
-/// Always, until it is built.
-pub fn run(_args: Args) -> anyhow::Result<()> {
-    anyhow::bail!("hark train is not built yet")
+/// When the data, the teacher or the disk fails.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
+    let began = Instant::now();
+    let library = Arc::new(Library::open(&args.data, |_| true)?);
+    eprintln!(
+        "{} clips in {:.1} s",
+        library.sounds.len(),
+        began.elapsed().as_secs_f32()
+    );
+    let start = start(&args.base, args.seed)?;
+    let (mut recipe, source): (Recipe, Arc<dyn ExampleSource>) = match start.card.task.as_str() {
+        "keyword" => {
+            let data = KeywordData::new(library.clone());
+            data.validate()
+                .map_err(|what| ModelError::Shape(format!("{}: {what}", args.data.display())))?;
+            (recipe::keyword(), Arc::new(data))
+        }
+        "event" => {
+            let data = EventData::new(library.clone(), args.hold_fold);
+            for name in data.without_data() {
+                eprintln!("no clip of '{name}': left to the teacher");
+            }
+            (recipe::event(), Arc::new(data))
+        }
+        other => bail!(ModelError::Unknown(format!(
+            "{}: cannot train a model for '{other}'",
+            args.base
+        ))),
+    };
+    recipe.rounds = args.rounds.unwrap_or(recipe.rounds);
+    recipe.steps = args.steps.unwrap_or(recipe.steps);
+    recipe.batch = args.batch.unwrap_or(recipe.batch);
+    recipe.first = args.first.unwrap_or(recipe.first);
+    recipe.fresh = args.fresh.unwrap_or(recipe.fresh);
+    recipe.learning_rate = args.learning_rate.unwrap_or(recipe.learning_rate);
+    let command: Option<Vec<String>> = args
+        .teacher
+        .as_ref()
+        .map(|text| text.split_whitespace().map(str::to_owned).collect());
+    let shape = match &command {
+        Some(command) => teacher_shape(command)?,
+        None => TeacherShape::default(),
+    };
+    let dev = DevSet::new(&library, &start.card.task);
+    let mut pool = Pool::start(source, command.as_deref(), args.threads, args.seed)?;
+    let path = args.out.join("model.safetensors");
+    let rounds = recipe.rounds;
+    let trained = train::<anyhow::Error>(
+        &start,
+        &recipe,
+        shape,
+        &mut pool,
+        args.seed,
+        |round, checkpoint| {
+            let last = round.round == rounds;
+            let measured = if round.round % 4 == 0 || last {
+                dev.measure(checkpoint)
+            } else {
+                String::new()
+            };
+            eprintln!(
+                "round {}/{rounds}, {:.0} s: loss {:.4} {measured}",
+                round.round,
+                began.elapsed().as_secs_f32(),
+                round.loss
+            );
+            if round.round % 4 == 0 {
+                checkpoint.write(&path)?;
+            }
+            Ok(())
+        },
+    )?;
+    trained.write(&path)?;
+    println!("{}", path.display());
+    Ok(())
+}
+
+/// The checkpoint that training starts from.
+fn start(base: &str, seed: u64) -> anyhow::Result<Checkpoint> {
+    let fresh = |task: &str, labels: &[&str], net: fn(usize) -> NetSpec| {
+        let mut checkpoint = random_checkpoint(net(labels.len()), seed);
+        checkpoint.card = Card {
+            name: base.to_owned(),
+            task: task.to_owned(),
+            labels: labels.iter().map(|&label| label.to_owned()).collect(),
+            front_end: log_mel::SPEC.to_owned(),
+            licence: "Apache-2.0".to_owned(),
+            ..checkpoint.card
+        };
+        checkpoint
+    };
+    match base {
+        "hark-keyword" => Ok(fresh("keyword", &keyword_data::LABELS, recipe::keyword_net)),
+        "hark-event" => {
+            let labels = event_labels::LABELS.map(|label| label.name);
+            Ok(fresh("event", &labels, recipe::event_net))
+        }
+        path => Ok(Checkpoint::read(path.as_ref())?),
+    }
+}
+
+fn teacher_shape(command: &[String]) -> Result<TeacherShape, TrainError> {
+    let teacher = Teacher::start(command)?;
+    let dim = |name: &str| {
+        teacher
+            .header()
+            .outputs
+            .iter()
+            .find(|output| output.name == name)
+            .map_or(0, |o| o.dim)
+    };
+    Ok(TeacherShape {
+        scores: dim("scores"),
+        embedding: dim("embedding"),
+    })
 }

@@ -1,5 +1,28 @@
 //! The configuration: typed sections, layered files, and validation that names file, line and column.
+//!
+//! | file | does |
+//! |---|---|
+//! | `section` | the sections as plain types with their defaults |
+//! | `seconds` | lengths of time |
+//! | `paths` | where files live |
+//! | `load` | reads and merges the layers |
+//! | `origin` | remembers where each value was written |
+//! | `validate` | ranges, contradictions, labels |
+//! | `suggest` | the nearest known name |
+//! | `error` | one line a fault |
 
+mod error;
+mod load;
+mod origin;
+pub mod paths;
+mod seconds;
 mod section;
+mod suggest;
+mod validate;
 
+pub use error::{ConfigError, Fault};
+pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from};
+pub use seconds::Seconds;
 pub use section::*;
+pub use suggest::nearest;
+pub use validate::{MAX_CONFIRM, MAX_SMOOTH_S, Problem, is_reportable};

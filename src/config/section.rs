@@ -1,9 +1,11 @@
 //! The sections of the configuration file as plain types with their defaults.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::seconds::Seconds;
 use crate::event::Kind;
 
 /// The whole configuration.
@@ -13,9 +15,9 @@ pub struct Config {
     /// Where sound comes from; empty means the default microphone.
     pub source: Vec<SourceConfig>,
     /// The keyword model.
-    pub keyword: ModelConfig,
+    pub keyword: KeywordConfig,
     /// The event model.
-    pub event: ModelConfig,
+    pub event: EventConfig,
     /// The smoothed content state.
     pub content: ContentConfig,
     /// What turns scores into events.
@@ -34,23 +36,42 @@ pub struct SourceConfig {
     pub spec: String,
 }
 
-/// A model that runs live.
+/// The keyword model, stepped on every frame of 10 ms.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
+pub struct KeywordConfig {
     /// Whether it runs at all.
     pub enabled: bool,
     /// Registry name or directory; empty means the embedded one.
     pub model: String,
-    /// Length of a window in seconds (windowed models alone).
+}
+
+impl Default for KeywordConfig {
+    fn default() -> Self {
+        KeywordConfig {
+            enabled: true,
+            model: String::new(),
+        }
+    }
+}
+
+/// The event model, run on windows.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventConfig {
+    /// Whether it runs at all.
+    pub enabled: bool,
+    /// Registry name or directory; empty means the embedded one.
+    pub model: String,
+    /// Length of a window in seconds.
     pub window_s: f64,
-    /// Distance between windows in seconds (windowed models alone).
+    /// Distance between windows in seconds, at most `window_s`.
     pub hop_s: f64,
 }
 
-impl Default for ModelConfig {
+impl Default for EventConfig {
     fn default() -> Self {
-        ModelConfig {
+        EventConfig {
             enabled: true,
             model: String::new(),
             window_s: 1.0,
@@ -80,7 +101,7 @@ impl Default for ContentConfig {
 
 /// `hits` of the last `of` observations must be over the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Confirm {
     /// How many.
     pub hits: u32,
@@ -88,43 +109,84 @@ pub struct Confirm {
     pub of: u32,
 }
 
-/// One rule.
+impl Default for Confirm {
+    fn default() -> Self {
+        Confirm { hits: 1, of: 1 }
+    }
+}
+
+/// One rule: which labels turn into events, and when.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleConfig {
-    /// Its name, unique.
+    /// Its name, unique; a later file with the same name changes this rule key by key.
     pub name: String,
-    /// What it listens to.
-    pub kind: String,
+    /// Whether it is in force.
+    pub enabled: bool,
+    /// What it listens to: `keyword` or `event`.
+    #[serde(deserialize_with = "rule_kind")]
+    pub kind: Kind,
     /// Labels that fire it; empty means every reportable label of the kind.
     pub labels: Vec<String>,
-    /// Score at which it fires.
+    /// Score at or over which an observation counts, `0.0..=1.0`.
     pub threshold: f32,
-    /// Score below which it ends; `None`: 0.75 of the threshold.
+    /// Thresholds of single labels, in place of `threshold`.
+    pub thresholds: BTreeMap<String, f32>,
+    /// Score below which it ends; `None`: 0.75 of the threshold. Labels with a threshold of their
+    /// own keep the same ratio.
     pub release: Option<f32>,
     /// Confirmation.
     pub confirm: Confirm,
-    /// Seconds after the end of an event in which it does not fire again.
-    pub refractory: f64,
+    /// Time after the end of an event in which the same label does not fire again.
+    pub refractory: Seconds,
+    /// Events: how long the score must stay below `release` before the event ends.
+    pub hold: Seconds,
+    /// Keywords: over how long the scores of frames are averaged; `None`: 40 ms.
+    pub smooth: Option<Seconds>,
+    /// Keywords: time after a word in which the other labels of the rule do not fire; `None`:
+    /// 250 ms.
+    pub lockout: Option<Seconds>,
     /// Level below which it does not fire, in dB relative to full scale.
     pub min_level_db: Option<f32>,
-    /// Labels that suppress it.
+    /// Labels, of any model, that keep it from starting.
     pub veto: Vec<String>,
+    /// Score at or over which a label of `veto` does so.
+    pub veto_threshold: f32,
 }
 
 impl Default for RuleConfig {
     fn default() -> Self {
         RuleConfig {
             name: String::new(),
-            kind: Kind::Event.as_str().to_owned(),
+            enabled: true,
+            kind: Kind::Event,
             labels: Vec::new(),
             threshold: 0.5,
+            thresholds: BTreeMap::new(),
             release: None,
-            confirm: Confirm { hits: 1, of: 1 },
-            refractory: 1.0,
+            confirm: Confirm::default(),
+            refractory: Seconds::ONE,
+            hold: Seconds::ZERO,
+            smooth: None,
+            lockout: None,
             min_level_db: None,
             veto: Vec::new(),
+            veto_threshold: 0.5,
         }
+    }
+}
+
+/// Reads the kind of a rule; kinds that no recogniser of this version serves are refused.
+fn rule_kind<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Kind, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.parse() {
+        Ok(kind @ (Kind::Keyword | Kind::Event)) => Ok(kind),
+        Ok(Kind::Content) => Err(serde::de::Error::custom(
+            "content changes need no rule; set them up in [content]",
+        )),
+        _ => Err(serde::de::Error::custom(format!(
+            "unknown kind '{text}'; use 'keyword' or 'event'"
+        ))),
     }
 }
 

@@ -1,4 +1,26 @@
 //! The decision engine: scores and sample indices in, decisions out. Pure: no clock, no thread, no I/O.
+//!
+//! | file | does |
+//! |---|---|
+//! | `rule` | compiles one `[[rule]]` into thresholds and sample counts |
+//! | `engine` | binds rules to labels and runs them; the only type the pipeline needs |
+//! | `track` | one label of one rule: confirmation, hysteresis, refractory time |
+//! | `content` | the smoothed state speech, music, environment or silence |
+//! | `level` | level and noise floor of the sound |
+
+pub mod content;
+mod engine;
+pub mod level;
+mod rule;
+mod track;
+
+#[cfg(test)]
+mod properties;
+
+pub use content::Content;
+pub use engine::Engine;
+pub use level::LevelMeter;
+pub use rule::{Rule, RuleError};
 
 use std::sync::Arc;
 

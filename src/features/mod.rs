@@ -1,6 +1,7 @@
 //! Front ends: sound in, frames out. Live and training share them.
 
 pub mod log_mel;
+pub mod mel;
 
 pub use log_mel::{HOP, LogMel, N_MELS};
 

@@ -1,6 +1,14 @@
 //! The models: one file per architecture, the registry, and the embedded weights.
 
+pub mod event;
+pub mod keyword;
+pub mod registry;
+pub mod verify;
+
 use std::sync::Arc;
+
+use crate::features::log_mel;
+use crate::nn::weights::{Checkpoint, WeightsError};
 
 /// What a model answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +84,49 @@ pub enum ModelError {
     /// The name is not known.
     #[error("{0}")]
     Unknown(String),
+}
+
+impl From<WeightsError> for ModelError {
+    fn from(error: WeightsError) -> Self {
+        match error {
+            WeightsError::Io { .. } => ModelError::Read(error.to_string()),
+            WeightsError::Format { .. } => ModelError::Format(error.to_string()),
+        }
+    }
+}
+
+/// What a checkpoint is, when it is for `task` and for this front end.
+fn info_of(checkpoint: &Checkpoint, sha256: Arc<str>, task: Task) -> Result<ModelInfo, ModelError> {
+    let card = &checkpoint.card;
+    if card.task != task.as_str() {
+        return Err(ModelError::Format(format!(
+            "{}: expected a model for '{}', got '{}'",
+            card.name,
+            task.as_str(),
+            card.task
+        )));
+    }
+    if card.front_end != log_mel::SPEC {
+        return Err(ModelError::Format(format!(
+            "{}: expected the front end {}, got {}",
+            card.name,
+            log_mel::SPEC,
+            card.front_end
+        )));
+    }
+    Ok(ModelInfo {
+        name: card.name.as_str().into(),
+        sha256,
+        task,
+        labels: card
+            .labels
+            .iter()
+            .map(|label| label.as_str().into())
+            .collect(),
+        window_frames: 100,
+        parameters: checkpoint.parameters(),
+        licence: card.licence.as_str().into(),
+    })
 }
 
 /// The embedded keyword model.

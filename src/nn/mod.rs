@@ -1,1 +1,8 @@
-//! Layers: the batch form for training and the per-frame form for live use.
+//! Layers of the small embedded networks: one specification, a batch form for training on candle
+//! and a hand-written per-frame form for live use, held equal by a test.
+
+pub mod batch;
+pub mod column;
+pub mod ops;
+pub mod spec;
+pub mod weights;

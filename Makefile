@@ -1,0 +1,108 @@
+# hark: build, run, test, install. Every target uses the release profile in one target directory.
+#
+#   make run        listen to the microphone; without one, play the demo clip
+#   make test       run all tests
+#   make install    install under PREFIX (default /usr/local); DESTDIR is honoured
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CARGO   ?= cargo
+# More arguments for `hark run`, as in: make run ARGS='--json'
+ARGS    ?=
+
+HARK     := target/release/hark
+CLIP     := models/demo.flac
+# User units below the home directory are searched for under share, all others under lib.
+UNITDIR  ?= $(if $(filter $(HOME)/.local,$(PREFIX)),$(PREFIX)/share/systemd/user,$(PREFIX)/lib/systemd/user)
+BUSDIR   := $(PREFIX)/share/dbus-1/services
+BASHDIR  := $(PREFIX)/share/bash-completion/completions
+ZSHDIR   := $(PREFIX)/share/zsh/site-functions
+FISHDIR  := $(PREFIX)/share/fish/vendor_completions.d
+MANDIR   := $(PREFIX)/share/man/man1
+DOCDIR   := $(PREFIX)/share/doc/harkd
+
+BUILD_PACKAGES := gcc libc6-dev libasound2-dev pkg-config
+TEST_PACKAGES  := pulseaudio pulseaudio-utils libasound2-plugins dbus espeak-ng systemd python3
+DEMO_PACKAGES  := espeak-ng flac
+
+# Installs the Debian packages of $(1) that are missing; the package lists are only fetched when
+# the first try shows that they are needed. Elsewhere it names them and goes on.
+define packages
+@missing=''; \
+for package in $(1); do \
+    dpkg-query -W -f='$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' \
+        || missing="$$missing $$package"; \
+done; \
+if [ -z "$$missing" ]; then exit 0; fi; \
+if ! command -v apt-get >/dev/null; then \
+    echo "make: no apt-get here; if the next step fails, install what these Debian packages hold:$$missing" >&2; \
+    exit 0; \
+fi; \
+if [ "$$(id -u)" -eq 0 ]; then as_root=''; else as_root=sudo; fi; \
+apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get"; \
+echo "make: installing$$missing" >&2; \
+$$apt install -y -q --no-install-recommends --no-remove $$missing \
+    || { $$apt update -q && $$apt install -y -q --no-install-recommends --no-remove $$missing; }
+endef
+
+.PHONY: all build run test lint bench demo install uninstall clean build-packages test-packages
+
+all: build
+
+build: build-packages
+	$(CARGO) build --release
+
+run: build
+	@if $(HARK) devices --json 2>/dev/null | grep -q .; then \
+	    exec $(HARK) run $(ARGS); \
+	else \
+	    echo 'make: no microphone on this machine; playing $(CLIP) through the same pipeline' >&2; \
+	    exec $(HARK) run --source file:$(CLIP) --realtime --bus none --json $(ARGS); \
+	fi
+
+test: test-packages
+	$(CARGO) test --release
+
+lint: build-packages
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps
+
+bench: build
+	$(HARK) bench
+
+# Makes the demo clip anew: synthesised sounds and espeak-ng speech, nothing recorded.
+demo: build-packages
+	$(call packages,$(DEMO_PACKAGES))
+	$(CARGO) run --release --example demo -- target/demo.wav
+	flac --best --silent --force --output-name=$(CLIP) target/demo.wav
+
+# Built by `make` beforehand where installing needs rights that building does not.
+install:
+	@test -x $(HARK) || $(MAKE) build
+	install -D -m 755 $(HARK) '$(DESTDIR)$(PREFIX)/bin/hark'
+	install -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(BUSDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' \
+	    '$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(DOCDIR)'
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' systemd/hark.service > '$(DESTDIR)$(UNITDIR)/hark.service'
+	sed 's|@BINDIR@|$(PREFIX)/bin|g' systemd/org.harkd.Hark1.service > '$(DESTDIR)$(BUSDIR)/org.harkd.Hark1.service'
+	$(HARK) completions bash > '$(DESTDIR)$(BASHDIR)/hark'
+	$(HARK) completions zsh > '$(DESTDIR)$(ZSHDIR)/_hark'
+	$(HARK) completions fish > '$(DESTDIR)$(FISHDIR)/hark.fish'
+	$(HARK) man '$(DESTDIR)$(MANDIR)'
+	install -m 644 README.md LICENSE config/default.toml '$(DESTDIR)$(DOCDIR)'
+
+uninstall:
+	rm -f '$(DESTDIR)$(PREFIX)/bin/hark' '$(DESTDIR)$(UNITDIR)/hark.service' \
+	    '$(DESTDIR)$(BUSDIR)/org.harkd.Hark1.service' '$(DESTDIR)$(BASHDIR)/hark' \
+	    '$(DESTDIR)$(ZSHDIR)/_hark' '$(DESTDIR)$(FISHDIR)/hark.fish' \
+	    '$(DESTDIR)$(MANDIR)'/hark.1 '$(DESTDIR)$(MANDIR)'/hark-*.1
+	rm -rf '$(DESTDIR)$(DOCDIR)'
+
+clean:
+	$(CARGO) clean
+
+build-packages:
+	$(call packages,$(BUILD_PACKAGES))
+
+test-packages:
+	$(call packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))

@@ -1,0 +1,153 @@
+//! What `hark classify` shows: a table or JSON lines on standard output, a bar on standard error.
+
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::score::Scored;
+use crate::cli::out;
+use crate::clock::PIPELINE_RATE_HZ;
+use crate::outputs::protocol::ScoreRecord;
+use crate::pipeline::stats;
+
+/// A single file that is shorter than this needs no bar, in seconds.
+const LONG_S: f64 = 60.0;
+
+/// One window, in the order of the documentation.
+#[derive(Debug, Serialize)]
+struct WindowRecord<'a> {
+    file: &'a str,
+    start_s: f64,
+    end_s: f64,
+    model: &'a str,
+    task: &'a str,
+    scores: Vec<ScoreRecord<'a>>,
+}
+
+/// Writes windows on standard output.
+pub struct Show {
+    json: bool,
+    top_k: usize,
+    task: &'static str,
+    file: String,
+}
+
+impl Show {
+    /// `top_k` labels for each window, all where it is 0.
+    pub fn new(json: bool, top_k: usize, task: &'static str) -> Self {
+        Show {
+            json,
+            top_k,
+            task,
+            file: String::new(),
+        }
+    }
+
+    /// Says which file the next windows are of; its heading comes with the first of them.
+    pub fn begin(&mut self, file: &Path) {
+        self.file = file.display().to_string();
+    }
+
+    /// Writes one window.
+    ///
+    /// # Errors
+    /// When standard output takes no more.
+    pub fn window(&mut self, window: Scored<'_>) -> anyhow::Result<()> {
+        let keep = match self.top_k {
+            0 => window.labels.len(),
+            top_k => top_k,
+        };
+        let best = stats::best(window.labels, window.scores, keep);
+        if self.json {
+            let record = WindowRecord {
+                file: &self.file,
+                start_s: window.start_s,
+                end_s: window.end_s,
+                model: window.model,
+                task: self.task,
+                scores: best.iter().map(ScoreRecord::from).collect(),
+            };
+            out::line(serde_json::to_string(&record)?)?;
+            return Ok(());
+        }
+        if window.start_s == 0.0 {
+            out::line(format_args!(
+                "{}  ({}, {})",
+                self.file, window.model, self.task
+            ))?;
+        }
+        let scores: Vec<String> = best
+            .iter()
+            .map(|entry| format!("{} {:.2}", entry.label, entry.score))
+            .collect();
+        out::line(format_args!(
+            "{:9.2} {:9.2}  {}",
+            window.start_s,
+            window.end_s,
+            scores.join(", ")
+        ))?;
+        Ok(())
+    }
+}
+
+/// The bar: only where a person looks at standard error, and only for work that takes a while.
+pub struct Progress {
+    bar: ProgressBar,
+    /// Whether the bar counts files; otherwise it counts the samples of the only one.
+    by_file: bool,
+}
+
+impl Progress {
+    /// For `files` files.
+    pub fn new(files: usize) -> Self {
+        let by_file = files > 1;
+        let bar = if by_file && stderr().is_terminal() {
+            ProgressBar::new(files as u64).with_style(style("[{wide_bar}] {pos}/{len} {eta} {msg}"))
+        } else {
+            ProgressBar::hidden()
+        };
+        Progress { bar, by_file }
+    }
+
+    /// Begins a file of `declared_s` seconds.
+    pub fn begin(&mut self, file: &Path, declared_s: Option<f64>) {
+        self.bar.set_message(file.display().to_string());
+        let long = declared_s.filter(|length_s| *length_s >= LONG_S);
+        if let (false, Some(length_s), true) = (self.by_file, long, stderr().is_terminal()) {
+            let samples = length_s * f64::from(PIPELINE_RATE_HZ);
+            self.bar = ProgressBar::new(samples as u64)
+                .with_style(style("[{wide_bar}] {percent} % {eta}"));
+        }
+    }
+
+    /// Counts samples of the file.
+    pub fn advance(&self, samples: usize) {
+        if !self.by_file {
+            self.bar.inc(samples as u64);
+        }
+    }
+
+    /// Counts a file as done.
+    pub fn end(&self) {
+        if self.by_file {
+            self.bar.inc(1);
+        }
+    }
+
+    /// Runs `write` with the bar out of the way.
+    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,316 @@
+//! What the values must satisfy beyond their types: ranges, contradictions, names.
+//!
+//! Pure, and without files: the loader adds file, line and column, and `detect` refuses to compile
+//! a rule that fails here.
+
+use std::sync::Arc;
+
+use super::section::{Config, RuleConfig};
+use super::suggest::nearest;
+use crate::event::Kind;
+
+/// Something wrong with the value of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key at fault and those it contradicts: paths inward from where the search began, such
+    /// as `["confirm", "hits"]`, items of lists by number.
+    pub keys: Vec<Vec<String>>,
+    /// What is wrong, and what to do, in one line.
+    pub text: String,
+}
+
+impl Problem {
+    /// A problem with the value at `key`.
+    pub fn new<const N: usize>(key: [&str; N], text: impl Into<String>) -> Self {
+        Problem {
+            keys: vec![key.map(str::to_owned).to_vec()],
+            text: text.into(),
+        }
+    }
+
+    /// The same, where the value at `key` may as well be the wrong one.
+    fn or<const N: usize>(mut self, key: [&str; N]) -> Self {
+        self.keys.push(key.map(str::to_owned).to_vec());
+        self
+    }
+
+    /// The same, seen from outside the section at `section`.
+    pub fn within<const N: usize>(mut self, section: [&str; N]) -> Self {
+        for key in &mut self.keys {
+            key.splice(0..0, section.map(str::to_owned));
+        }
+        self
+    }
+}
+
+/// Observations that a confirmation can look back on: they are the bits of one word.
+pub const MAX_CONFIRM: u32 = 64;
+/// The longest smoothing, in seconds: longer than any word of the keyword model.
+pub const MAX_SMOOTH_S: f64 = 1.0;
+
+/// The values of `dbus.bus`.
+const BUSES: [&str; 4] = ["auto", "session", "system", "none"];
+
+impl Config {
+    /// What is wrong with the values of all sections, in the order of the documentation.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (at, source) in self.source.iter().enumerate() {
+            if source.spec.trim().is_empty() {
+                found.push(Problem::new(
+                    ["source", &at.to_string()],
+                    "the source has no spec; add one, such as spec = \"mic\"",
+                ));
+            }
+        }
+        let (window_s, hop_s) = (self.event.window_s, self.event.hop_s);
+        if !(0.1..=30.0).contains(&window_s) {
+            found.push(Problem::new(
+                ["event", "window_s"],
+                format!("{window_s} is out of range; use 0.1 to 30 seconds"),
+            ));
+        }
+        if !(0.05..=30.0).contains(&hop_s) {
+            found.push(Problem::new(
+                ["event", "hop_s"],
+                format!("{hop_s} is out of range; use 0.05 to 30 seconds"),
+            ));
+        } else if hop_s > window_s {
+            found.push(
+                Problem::new(
+                    ["event", "hop_s"],
+                    format!("hop_s = {hop_s} would leave out sound between windows of {window_s} s; use at most window_s"),
+                )
+                .or(["event", "window_s"]),
+            );
+        }
+        let hold_s = self.content.hold_s;
+        if !(0.0..=60.0).contains(&hold_s) {
+            found.push(Problem::new(
+                ["content", "hold_s"],
+                format!("{hold_s} is out of range; use 0 to 60 seconds"),
+            ));
+        }
+        for (at, rule) in self.rule.iter().enumerate() {
+            let problems = rule.problems().into_iter();
+            found.extend(problems.map(|problem| problem.within(["rule", &at.to_string()])));
+        }
+        if self
+            .socket
+            .path
+            .as_ref()
+            .is_some_and(|path| path.as_os_str().is_empty())
+        {
+            found.push(Problem::new(
+                ["socket", "path"],
+                "the path is empty; name a file, or remove the key for the default",
+            ));
+        }
+        if !BUSES.contains(&self.dbus.bus.as_str()) {
+            let todo = match nearest(&self.dbus.bus, BUSES) {
+                Some(bus) => format!("did you mean '{bus}'?"),
+                None => format!("use one of {}", BUSES.join(", ")),
+            };
+            found.push(Problem::new(
+                ["dbus", "bus"],
+                format!("unknown bus '{}'; {todo}", self.dbus.bus),
+            ));
+        }
+        found
+    }
+}
+
+impl RuleConfig {
+    /// What is wrong with the values of this rule, in the order of the documentation.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        if self.name.trim().is_empty() {
+            found.push(Problem::new(
+                ["name"],
+                "the rule has no name; add one, such as name = \"doorbell\"",
+            ));
+        }
+        for (at, label) in self.labels.iter().enumerate() {
+            let key = ["labels", &at.to_string()];
+            if label.trim().is_empty() {
+                found.push(Problem::new(
+                    key,
+                    "empty label; remove it, or write the name of a label",
+                ));
+            } else if !is_reportable(label) {
+                found.push(Problem::new(
+                    key,
+                    format!("label '{label}' is never reported; remove it"),
+                ));
+            } else if self.labels[..at].contains(label) {
+                found.push(Problem::new(
+                    key,
+                    format!("label '{label}' stands here twice; remove one"),
+                ));
+            }
+        }
+        unit_range(&mut found, ["threshold"], self.threshold, f32::MIN_POSITIVE);
+        for (label, threshold) in &self.thresholds {
+            unit_range(
+                &mut found,
+                ["thresholds", label],
+                *threshold,
+                f32::MIN_POSITIVE,
+            );
+            if !self.labels.is_empty() && !self.labels.contains(label) {
+                found.push(Problem::new(
+                    ["thresholds", label],
+                    format!("'{label}' is not among the labels of the rule; add it to labels, or remove its threshold"),
+                ).or(["labels"]));
+            }
+        }
+        if let Some(release) = self.release {
+            unit_range(&mut found, ["release"], release, 0.0);
+            if release > self.threshold {
+                found.push(
+                    Problem::new(
+                        ["release"],
+                        format!(
+                            "release {release} is over the threshold {}; make it equal or lower",
+                            self.threshold
+                        ),
+                    )
+                    .or(["threshold"]),
+                );
+            }
+        }
+        let (hits, of) = (self.confirm.hits, self.confirm.of);
+        if of == 0 || of > MAX_CONFIRM {
+            found.push(Problem::new(
+                ["confirm", "of"],
+                format!("of = {of} is out of range; use 1 to {MAX_CONFIRM}"),
+            ));
+        } else if hits == 0 || hits > of {
+            found.push(Problem::new(
+                ["confirm", "hits"],
+                format!("hits = {hits} does not fit of = {of}; use 1 to {of}"),
+            ));
+        }
+        self.kind_problems(&mut found);
+        if let Some(level) = self.min_level_db
+            && !(-120.0..=0.0).contains(&level)
+        {
+            found.push(Problem::new(
+                ["min_level_db"],
+                format!("{level} is out of range; use -120 to 0 (dB relative to full scale)"),
+            ));
+        }
+        for (at, label) in self.veto.iter().enumerate() {
+            if self.labels.contains(label) {
+                found.push(Problem::new(
+                    ["veto", &at.to_string()],
+                    format!("'{label}' would keep itself from starting; remove it from veto or from labels"),
+                ).or(["labels"]));
+            }
+        }
+        unit_range(
+            &mut found,
+            ["veto_threshold"],
+            self.veto_threshold,
+            f32::MIN_POSITIVE,
+        );
+        found
+    }
+
+    /// Keys that work for the other kind of rule alone.
+    fn kind_problems(&self, found: &mut Vec<Problem>) {
+        if self.kind == Kind::Keyword {
+            if self.hold.as_secs_f64() > 0.0 {
+                found.push(Problem::new(
+                    ["hold"],
+                    "keywords have no duration to hold; remove it, or use refractory",
+                ));
+            }
+            if let Some(smooth) = self.smooth
+                && smooth.as_secs_f64() > MAX_SMOOTH_S
+            {
+                found.push(Problem::new(
+                    ["smooth"],
+                    format!("{smooth} is out of range; use 0 to {MAX_SMOOTH_S} s"),
+                ));
+            }
+        } else {
+            for (key, is_set) in [
+                ("smooth", self.smooth.is_some()),
+                ("lockout", self.lockout.is_some()),
+            ] {
+                if is_set {
+                    found.push(Problem::new(
+                        [key],
+                        format!("{key} works on keyword rules alone; remove it, or use confirm"),
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Labels of this rule that the models which run do not have. A kind that is missing from
+    /// `known` is not looked at.
+    pub fn label_problems(&self, known: &[(Kind, &[Arc<str>])]) -> Vec<Problem> {
+        let mut found = Vec::new();
+        if let Some((_, own)) = known.iter().find(|(kind, _)| *kind == self.kind) {
+            let names = || own.iter().map(AsRef::as_ref);
+            for (at, label) in self.labels.iter().enumerate() {
+                unknown(&mut found, ["labels", &at.to_string()], label, names());
+            }
+            if self.labels.is_empty() {
+                for label in self.thresholds.keys() {
+                    unknown(&mut found, ["thresholds", label], label, names());
+                }
+            }
+        }
+        let both = known.iter().any(|(kind, _)| *kind == Kind::Keyword)
+            && known.iter().any(|(kind, _)| *kind == Kind::Event);
+        if both {
+            let names = || {
+                known
+                    .iter()
+                    .flat_map(|(_, labels)| labels.iter().map(AsRef::as_ref))
+            };
+            for (at, label) in self.veto.iter().enumerate() {
+                unknown(&mut found, ["veto", &at.to_string()], label, names());
+            }
+        }
+        found
+    }
+}
+
+/// Whether a label may fire a rule: those between underscores (`_unknown_`, `_silence_`) stand for
+/// what is rejected.
+pub fn is_reportable(label: &str) -> bool {
+    !(label.len() > 1 && label.starts_with('_') && label.ends_with('_'))
+}
+
+fn unit_range<const N: usize>(found: &mut Vec<Problem>, key: [&str; N], value: f32, least: f32) {
+    if !(least..=1.0).contains(&value) {
+        let lower = if least > 0.0 { "over 0" } else { "0" };
+        found.push(Problem::new(
+            key,
+            format!("{value} is out of range; use {lower} to 1"),
+        ));
+    }
+}
+
+fn unknown<'a, const N: usize>(
+    found: &mut Vec<Problem>,
+    key: [&str; N],
+    label: &str,
+    names: impl Iterator<Item = &'a str> + Clone,
+) {
+    if names.clone().any(|name| name == label) {
+        return;
+    }
+    let todo = match nearest(label, names.filter(|name| is_reportable(name))) {
+        Some(name) => format!("did you mean '{name}'?"),
+        None => "'hark models show' lists the labels".to_owned(),
+    };
+    found.push(Problem::new(
+        key,
+        format!("no model has the label '{label}'; {todo}"),
+    ));
+}

@@ -1,0 +1,202 @@
+//! What systemd is told: ready, state, stopping, and that the daemon is alive.
+//!
+//! The watchdog is fed while capture and inference both advance: new samples have been handled and,
+//! where there are enough of them, new frames and windows have been scored. Two exceptions are
+//! honest. While deliberately paused nothing has to advance. While stalled, the loop that retries
+//! the source must advance, and this counts for [`STALL_LIMIT`] at most: an unplugged microphone
+//! must not restart the daemon while it is away for a moment, but a process that cannot get its
+//! device back for that long may be at fault itself, and is started afresh.
+
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use crate::command::State;
+use crate::pipeline::stats::Stats;
+
+/// How long a stalled source is taken for alive.
+const STALL_LIMIT: Duration = Duration::from_secs(600);
+/// Samples after which a window must have been scored (12 s): the longest window and some.
+const WINDOW_SAMPLES: u64 = 12 * 16_000;
+
+/// The way to the service manager; without one, everything here does nothing.
+pub(super) struct Alive {
+    /// Feed this often.
+    every: Option<Duration>,
+    next: Instant,
+    samples: u64,
+    frames: u64,
+    windows: u64,
+    /// Samples when a window was scored last.
+    samples_at_window: u64,
+    turns: u64,
+    stalled_since: Option<Instant>,
+}
+
+impl Alive {
+    /// Reads from the environment whether there is a watchdog.
+    pub fn new(now: Instant) -> Self {
+        Alive::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), now)
+    }
+
+    fn every(every: Option<Duration>, now: Instant) -> Self {
+        Alive {
+            every,
+            next: now,
+            samples: 0,
+            frames: 0,
+            windows: 0,
+            samples_at_window: 0,
+            turns: 0,
+            stalled_since: None,
+        }
+    }
+
+    /// Models are warm, outputs are served.
+    pub fn ready(&self) {
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// The state in force.
+    pub fn status(&self, state: State, reason: &str) {
+        let text = match reason {
+            "" => state.as_str().to_owned(),
+            reason => format!("{}: {reason}", state.as_str()),
+        };
+        notify(&[NotifyState::Status(&text)]);
+    }
+
+    /// The daemon is ending.
+    pub fn stopping(&self) {
+        notify(&[NotifyState::Stopping]);
+    }
+
+    /// Feeds the watchdog where it is due and deserved.
+    pub fn feed(&mut self, state: State, stats: &Stats) {
+        let now = Instant::now();
+        let Some(every) = self.every else {
+            return;
+        };
+        if now >= self.next {
+            self.next = now + every;
+            if self.deserves(now, state, stats) {
+                notify(&[NotifyState::Watchdog]);
+            }
+        }
+    }
+
+    /// Whether capture and inference have advanced since the last look, or need not.
+    fn deserves(&mut self, now: Instant, state: State, stats: &Stats) -> bool {
+        let (samples, frames, turns) = (stats.samples(), stats.frames.count(), stats.turns());
+        let windows = stats.event.as_ref().map(|model| model.times.count());
+        if windows.is_none_or(|windows| windows != self.windows) {
+            self.samples_at_window = samples;
+        }
+        let captured = samples != self.samples;
+        let inferred = frames != self.frames
+            && samples.saturating_sub(self.samples_at_window) < WINDOW_SAMPLES;
+        let turned = turns != self.turns;
+        self.samples = samples;
+        self.frames = frames;
+        self.turns = turns;
+        self.windows = windows.unwrap_or(0);
+        if state != State::Stalled {
+            self.stalled_since = None;
+        }
+        match state {
+            State::Paused => true,
+            _ if captured && inferred => true,
+            State::Stalled => {
+                let since = *self.stalled_since.get_or_insert(now);
+                turned && now - since < STALL_LIMIT
+            }
+            _ => false,
+        }
+    }
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!("the service manager was not told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{ModelInfo, Task};
+
+    fn stats() -> Stats {
+        let info = |task| ModelInfo {
+            name: "fake".into(),
+            sha256: "".into(),
+            task,
+            labels: Vec::new().into(),
+            window_frames: 100,
+            parameters: 0,
+            licence: "Apache-2.0".into(),
+        };
+        Stats::new("mic", Some(info(Task::Keyword)), Some(info(Task::Event)))
+    }
+
+    fn step(stats: &Stats, seconds: u64, windows: bool) {
+        stats.turn();
+        stats.handled(seconds * 16_000);
+        for _ in 0..seconds * 100 {
+            stats.frames.record(Duration::from_micros(20));
+        }
+        if windows && let Some(model) = &stats.event {
+            model.times.record(Duration::from_millis(3));
+        }
+    }
+
+    #[test]
+    fn only_progress_of_capture_and_inference_counts() {
+        let now = Instant::now();
+        let mut alive = Alive::every(Some(Duration::from_secs(1)), now);
+        let stats = stats();
+        step(&stats, 5, true);
+        assert!(alive.deserves(now, State::Listening, &stats));
+        assert!(
+            !alive.deserves(now, State::Listening, &stats),
+            "nothing since"
+        );
+        step(&stats, 8, false);
+        assert!(
+            alive.deserves(now, State::Listening, &stats),
+            "8 s without a window"
+        );
+        step(&stats, 8, false);
+        assert!(
+            !alive.deserves(now, State::Listening, &stats),
+            "16 s without a window"
+        );
+        step(&stats, 1, true);
+        assert!(
+            alive.deserves(now, State::Degraded, &stats),
+            "a window at last"
+        );
+        stats.handled(16_000);
+        assert!(
+            !alive.deserves(now, State::Listening, &stats),
+            "samples, but no frames"
+        );
+    }
+
+    #[test]
+    fn pause_is_alive_and_a_stall_for_a_while() {
+        let now = Instant::now();
+        let mut alive = Alive::every(Some(Duration::from_secs(1)), now);
+        let stats = stats();
+        assert!(alive.deserves(now, State::Paused, &stats));
+        stats.turn();
+        assert!(alive.deserves(now, State::Stalled, &stats));
+        assert!(
+            !alive.deserves(now, State::Stalled, &stats),
+            "nobody retries"
+        );
+        stats.turn();
+        assert!(!alive.deserves(now + STALL_LIMIT, State::Stalled, &stats));
+        assert!(!alive.deserves(now, State::Loading, &stats));
+    }
+}

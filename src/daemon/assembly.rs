@@ -1,0 +1,132 @@
+//! From a configuration to the parts of a pipeline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::audio::spec::{SourceSpec, open};
+use crate::audio::{AudioError, Source};
+use crate::clock::PIPELINE_RATE_HZ;
+use crate::config::Config;
+use crate::detect::{Content, Engine};
+use crate::features::{Frontend, HOP, LogMel};
+use crate::models::{self, Classifier, ModelError, Spotter};
+use crate::pipeline::{EventModel, Factory, Limits, Models, Pace, Setup};
+
+/// Makes a front end.
+pub type FrontMaker = Arc<dyn Fn() -> Box<dyn Frontend> + Send + Sync>;
+/// Makes a model of a name; the empty name is the embedded one.
+pub type ModelMaker<M> = Arc<dyn Fn(&str) -> Result<Box<M>, ModelError> + Send + Sync>;
+/// Opens the source of a specification; the flag asks for files at their own speed.
+pub type SourceMaker =
+    Arc<dyn Fn(&SourceSpec, bool) -> Result<Box<dyn Source>, AudioError> + Send + Sync>;
+
+/// Where the parts come from. The default ones are real; tests put in their own.
+#[derive(Clone)]
+pub struct Makers {
+    /// The front end of the small models.
+    pub front: FrontMaker,
+    /// Keyword models.
+    pub keyword: ModelMaker<dyn Spotter>,
+    /// Event models.
+    pub event: ModelMaker<dyn Classifier>,
+    /// Sources.
+    pub source: SourceMaker,
+}
+
+impl Default for Makers {
+    fn default() -> Self {
+        Makers {
+            front: Arc::new(|| Box::new(LogMel::new())),
+            keyword: Arc::new(|name| embedded(name, models::embedded_keyword)),
+            event: Arc::new(|name| embedded(name, models::embedded_event)),
+            source: Arc::new(open),
+        }
+    }
+}
+
+/// Only the embedded models exist so far.
+fn embedded<M: ?Sized>(
+    name: &str,
+    make: fn() -> Result<Box<M>, ModelError>,
+) -> Result<Box<M>, ModelError> {
+    match name {
+        "" => make(),
+        other => Err(ModelError::Unknown(format!(
+            "model '{other}' is not known; leave model = \"\" for the embedded one"
+        ))),
+    }
+}
+
+impl Makers {
+    /// Makes and warms the models that a configuration wants.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn models(&self, config: &Config) -> Result<Models, ModelError> {
+        let keyword = config.keyword.enabled.then(|| {
+            let (make, name) = (self.keyword.clone(), config.keyword.model.clone());
+            Arc::new(move || make(&name)) as Factory<dyn Spotter>
+        });
+        let event = config.event.enabled.then(|| {
+            let (make, name) = (self.event.clone(), config.event.model.clone());
+            EventModel {
+                make: Arc::new(move || make(&name)),
+                window_frames: frames(config.event.window_s),
+                hop_frames: frames(config.event.hop_s),
+            }
+        });
+        Models::load(keyword, event)
+    }
+
+    /// Puts a pipeline together. `realtime` plays files at their own speed.
+    pub fn setup(
+        &self,
+        spec: &SourceSpec,
+        realtime: bool,
+        limits: Limits,
+        models: Models,
+        rules: (Engine, Option<Content>),
+        origin: Instant,
+    ) -> Setup {
+        let (make, opened) = (self.source.clone(), spec.clone());
+        Setup {
+            spec: spec.to_string(),
+            source: Arc::new(move || make(&opened, realtime)),
+            pace: pace_of(spec, realtime),
+            limits,
+            front: (self.front)(),
+            models,
+            engine: rules.0,
+            content: rules.1,
+            origin,
+        }
+    }
+}
+
+fn frames(seconds: f64) -> usize {
+    (seconds * f64::from(PIPELINE_RATE_HZ) / HOP as f64).round() as usize
+}
+
+/// How time passes in a source.
+pub fn pace_of(spec: &SourceSpec, realtime: bool) -> Pace {
+    match spec {
+        SourceSpec::File(_) if realtime => Pace::Paced,
+        SourceSpec::File(_) | SourceSpec::Raw(_) => Pace::Complete,
+        SourceSpec::Mic(_) | SourceSpec::Command(_) => Pace::Live,
+    }
+}
+
+/// The source of a configuration, the default microphone where it names none.
+///
+/// # Errors
+/// When it names more than one, or one that is not understood.
+pub fn spec_of(config: &Config) -> Result<SourceSpec, AudioError> {
+    match &config.source[..] {
+        [] => Ok(SourceSpec::Mic(None)),
+        [only] => only.spec.parse(),
+        more => Err(AudioError::Spec(format!(
+            "{} sources are configured, and one daemon listens to one; start another daemon with its own --config and --socket",
+            more.len()
+        ))),
+    }
+}

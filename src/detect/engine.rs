@@ -1,0 +1,578 @@
+//! Runs the rules over observations and reports decisions.
+//!
+//! Order: within one observation, rules in their own order and labels in the rule's order. The
+//! order of labels in a model changes nothing. Nothing is allocated while the labels of a kind stay
+//! the same.
+//!
+//! - A *hit* is an observation at or over the threshold that the level gate and the vetoes let
+//!   pass, outside the refractory time. A rule fires on a hit when `hits` of the last `of`
+//!   consecutive observations were hits.
+//! - An episode starts with the first of those hits and ends with the last observation at or over
+//!   release, once the score has stayed below release for `hold`. Episodes of one label and rule
+//!   never overlap, and `refractory` lies between them.
+//! - A keyword is an instant. It fires again after the refractory time, and not before its score
+//!   was below release once.
+//! - A veto keeps rules from starting; it ends nothing.
+
+use std::sync::Arc;
+
+use super::rule::Rule;
+use super::track::{Open, Seen, Step, Track};
+use super::{Decision, Observation};
+use crate::clock::SampleIdx;
+use crate::event::{Kind, Phase};
+
+/// How long the last scores of another model may keep a rule from starting, in samples (3 s): a
+/// model that has stopped answering must not silence the others.
+const VETO_MEMORY: u64 = 48_000;
+
+/// The decision engine. A pure function of its rules and observations.
+#[derive(Debug)]
+pub struct Engine {
+    watches: Vec<Watch>,
+    heard: [Heard; Kind::ALL.len()],
+    next_episode: u64,
+    /// Observations that end at or before this were made of sound before a gap.
+    resumed_at: SampleIdx,
+}
+
+/// The newest observation of one kind.
+#[derive(Debug, Default)]
+struct Heard {
+    labels: Vec<Arc<str>>,
+    scores: Vec<f32>,
+    end: Option<SampleIdx>,
+}
+
+/// A rule with the state of its labels.
+#[derive(Debug)]
+struct Watch {
+    rule: Rule,
+    tracks: Vec<Track>,
+    vetoes: Vec<Veto>,
+    /// Observations since the tracks were bound or sound was interrupted.
+    turn: u64,
+    /// Starts of the last `of` observations, by turn.
+    starts: Vec<SampleIdx>,
+    /// Scores of the same, `(of, tracks)`.
+    recent: Vec<f32>,
+    /// Unsmoothed scores of the last observations, `(smooth, tracks)`.
+    raw: Vec<f32>,
+    /// Observations that start earlier fall to another keyword of this rule.
+    locked_until: SampleIdx,
+}
+
+/// Where a vetoing label stands among the last scores.
+#[derive(Debug, Clone, Copy)]
+struct Veto {
+    kind: usize,
+    index: usize,
+}
+
+impl Engine {
+    /// An engine that has heard nothing.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Engine {
+            watches: rules.into_iter().map(Watch::new).collect(),
+            heard: std::array::from_fn(|_| Heard::default()),
+            next_episode: 0,
+            resumed_at: SampleIdx(0),
+        }
+    }
+
+    /// The rules in their order, with the thresholds in force.
+    pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule> {
+        self.watches.iter().map(|watch| &watch.rule)
+    }
+
+    /// Episodes that have started and not ended.
+    pub fn open_episodes(&self) -> usize {
+        self.watches
+            .iter()
+            .flat_map(|watch| &watch.tracks)
+            .filter(|track| track.open.is_some())
+            .count()
+    }
+
+    /// Takes one observation and reports what follows from it.
+    ///
+    /// Observations of one kind arrive in the order of their ends; one that is not newer than the
+    /// last of its kind, or that ends before the last [`Engine::close`], is ignored. A score that
+    /// is missing or not a number counts as 0. Real-time safe while the labels of a kind stay the
+    /// same.
+    pub fn observe(&mut self, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
+        let kind = seen.kind as usize;
+        let stale = self.heard[kind].end.is_some_and(|end| seen.end <= end);
+        if stale || seen.end <= self.resumed_at {
+            return;
+        }
+        if !same_labels(&self.heard[kind].labels, seen.labels) {
+            self.bind(seen, emit);
+        }
+        let heard = &mut self.heard[kind];
+        heard.end = Some(seen.end);
+        for (at, slot) in heard.scores.iter_mut().enumerate() {
+            *slot = match seen.scores.get(at) {
+                Some(score) if !score.is_nan() => score.clamp(0.0, 1.0),
+                _ => 0.0,
+            };
+        }
+        for watch in &mut self.watches {
+            if watch.rule.kind == seen.kind {
+                watch.observe(seen, &self.heard, &mut self.next_episode, emit);
+            }
+        }
+    }
+
+    /// Interrupts everything at a gap, a pause or the end: every open episode ends, confirmations
+    /// and smoothing begin anew, and observations that end at or before `at` are ignored from now
+    /// on. Refractory times go on.
+    pub fn close(&mut self, at: SampleIdx, emit: &mut dyn FnMut(Decision)) {
+        self.resumed_at = self.resumed_at.max(at);
+        for heard in &mut self.heard {
+            heard.end = None;
+        }
+        for watch in &mut self.watches {
+            watch.interrupt(emit);
+        }
+    }
+
+    /// Sets the threshold of a rule; its release threshold keeps the same ratio, and labels with a
+    /// threshold of their own keep theirs.
+    ///
+    /// # Errors
+    /// When no rule has the name, or the threshold is not in `0.0..=1.0`; the text says what is
+    /// allowed.
+    pub fn set_threshold(&mut self, rule: &str, threshold: f32) -> Result<(), String> {
+        if !(threshold > 0.0 && threshold <= 1.0) {
+            return Err(format!(
+                "threshold {threshold} is out of range; use over 0 to 1"
+            ));
+        }
+        let Some(watch) = self
+            .watches
+            .iter_mut()
+            .find(|watch| *watch.rule.name == *rule)
+        else {
+            let names: Vec<&str> = self.rules().map(|rule| rule.name.as_ref()).collect();
+            return Err(format!(
+                "there is no rule '{rule}'; the rules are {}",
+                names.join(", ")
+            ));
+        };
+        watch.rule.threshold = threshold;
+        for track in &mut watch.tracks {
+            track.threshold = watch.rule.threshold_of(&track.label);
+            track.release = watch.rule.release_of(&track.label);
+        }
+        Ok(())
+    }
+
+    /// Binds the rules to the labels of a model seen for the first time, or changed.
+    fn bind(&mut self, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
+        let heard = &mut self.heard[seen.kind as usize];
+        heard.labels = seen.labels.to_vec();
+        heard.scores = vec![0.0; seen.labels.len()];
+        for watch in &mut self.watches {
+            if watch.rule.kind == seen.kind {
+                watch.bind(seen.labels, emit);
+            }
+            watch.vetoes.clear();
+            for label in &watch.rule.veto {
+                for (kind, heard) in self.heard.iter().enumerate() {
+                    if let Some(index) = heard.labels.iter().position(|name| name == label) {
+                        watch.vetoes.push(Veto { kind, index });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn new(rule: Rule) -> Self {
+        Watch {
+            tracks: Vec::new(),
+            vetoes: Vec::new(),
+            turn: 0,
+            starts: vec![SampleIdx(0); rule.of as usize],
+            recent: Vec::new(),
+            raw: Vec::new(),
+            locked_until: SampleIdx(0),
+            rule,
+        }
+    }
+
+    fn bind(&mut self, labels: &[Arc<str>], emit: &mut dyn FnMut(Decision)) {
+        let positions = self.rule.positions(labels);
+        let same = positions.len() == self.tracks.len()
+            && positions
+                .iter()
+                .zip(&self.tracks)
+                .all(|((label, _), track)| *label == track.label);
+        if same {
+            for ((_, index), track) in positions.iter().zip(&mut self.tracks) {
+                track.index = *index;
+            }
+            return;
+        }
+        self.interrupt(emit);
+        let before = std::mem::take(&mut self.tracks);
+        self.tracks = positions
+            .into_iter()
+            .map(|(label, index)| {
+                let old = before.iter().find(|track| track.label == label);
+                let ready_at = old.map_or(SampleIdx(0), Track::ready_at);
+                Track::new(&self.rule, label, index, ready_at)
+            })
+            .collect();
+        self.recent = vec![0.0; self.tracks.len() * self.rule.of as usize];
+        self.raw = vec![0.0; self.tracks.len() * self.rule.smooth];
+    }
+
+    fn observe(
+        &mut self,
+        seen: &Observation<'_>,
+        heard: &[Heard; Kind::ALL.len()],
+        next_episode: &mut u64,
+        emit: &mut dyn FnMut(Decision),
+    ) {
+        let rule = &self.rule;
+        let tracks = self.tracks.len();
+        let of = u64::from(rule.of);
+        let row = (self.turn % of) as usize;
+        let raw_row = (self.turn % rule.smooth as u64) as usize;
+        let scores = &heard[seen.kind as usize].scores;
+        // A comparison with NaN fails, so a gate holds against an unknown level.
+        let gate = rule.min_level_db == f32::NEG_INFINITY || seen.level_dbfs >= rule.min_level_db;
+        let vetoed = self.vetoes.iter().any(|veto| {
+            let other = &heard[veto.kind];
+            other.scores[veto.index] >= rule.veto_threshold
+                && other
+                    .end
+                    .is_some_and(|end| seen.end.0.saturating_sub(end.0) <= VETO_MEMORY)
+        });
+        self.starts[row] = seen.start;
+        for at in 0..tracks {
+            let track = &mut self.tracks[at];
+            self.raw[raw_row * tracks + at] = scores[track.index];
+            // Summed anew each time, so rounding cannot pile up; before the first `smooth`
+            // observations the missing ones count as 0.
+            let sum: f32 = self.raw.iter().skip(at).step_by(tracks).sum();
+            let score = sum / rule.smooth as f32;
+            self.recent[row * tracks + at] = score;
+            let allowed = gate && !vetoed && seen.start >= self.locked_until;
+            let step = track.step(
+                rule,
+                Seen {
+                    score,
+                    start: seen.start,
+                    end: seen.end,
+                    allowed,
+                },
+            );
+            match step {
+                Step::Quiet => {}
+                Step::Ended(open) => emit(decision(rule, track, Phase::End, open)),
+                Step::Confirmed { back } => {
+                    let first = self.turn - u64::from(back);
+                    let peak = (first..=self.turn)
+                        .map(|turn| self.recent[(turn % of) as usize * tracks + at])
+                        .fold(score, f32::max);
+                    let open = Open {
+                        episode: *next_episode,
+                        start: self.starts[(first % of) as usize],
+                        end: seen.end,
+                        peak,
+                        score,
+                    };
+                    *next_episode += 1;
+                    if rule.is_instant() {
+                        track.fired(rule, seen.end);
+                        self.locked_until = seen.end + rule.lockout;
+                        emit(decision(rule, track, Phase::Instant, open));
+                    } else {
+                        track.open = Some(open);
+                        emit(decision(rule, track, Phase::Start, open));
+                    }
+                }
+            }
+        }
+        self.turn += 1;
+    }
+
+    fn interrupt(&mut self, emit: &mut dyn FnMut(Decision)) {
+        self.turn = 0;
+        self.raw.fill(0.0);
+        for track in &mut self.tracks {
+            if let Some(open) = track.interrupt(&self.rule) {
+                emit(decision(&self.rule, track, Phase::End, open));
+            }
+        }
+    }
+}
+
+fn decision(rule: &Rule, track: &Track, phase: Phase, open: Open) -> Decision {
+    Decision {
+        phase,
+        kind: rule.kind,
+        rule: Arc::clone(&rule.name),
+        label: Arc::clone(&track.label),
+        episode: open.episode,
+        score: open.score,
+        threshold: track.threshold,
+        start: open.start,
+        end: (phase != Phase::Start).then_some(open.end),
+        peak: open.peak,
+    }
+}
+
+/// Pointers are compared first: a model hands out the same labels each time.
+pub(super) fn same_labels(bound: &[Arc<str>], seen: &[Arc<str>]) -> bool {
+    bound.len() == seen.len()
+        && bound
+            .iter()
+            .zip(seen)
+            .all(|(bound, seen)| Arc::ptr_eq(bound, seen) || bound == seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Confirm, RuleConfig, Seconds};
+
+    fn labels(names: &[&str]) -> Vec<Arc<str>> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    fn rule(kind: Kind, labels: &[&str]) -> RuleConfig {
+        RuleConfig {
+            name: "r".to_owned(),
+            kind,
+            labels: labels.iter().map(ToString::to_string).collect(),
+            smooth: (kind == Kind::Keyword).then_some(Seconds::ZERO),
+            refractory: Seconds::ZERO,
+            ..RuleConfig::default()
+        }
+    }
+
+    fn engine(rules: &[RuleConfig]) -> Engine {
+        Engine::new(Rule::all_from_config(rules, &[]).unwrap())
+    }
+
+    /// Feeds windows of 1 s that do not overlap, the first one at `from_s`; gives phase, label and
+    /// times in seconds.
+    fn feed(
+        engine: &mut Engine,
+        kind: Kind,
+        names: &[&str],
+        from_s: u64,
+        rows: &[&[f32]],
+    ) -> Vec<(&'static str, String, u64, Option<u64>)> {
+        let labels = labels(names);
+        let mut log = Vec::new();
+        for (at, scores) in (from_s..).zip(rows) {
+            let seen = Observation {
+                kind,
+                start: SampleIdx(at * 16_000),
+                end: SampleIdx((at + 1) * 16_000),
+                labels: &labels,
+                scores,
+                level_dbfs: -40.0,
+            };
+            engine.observe(&seen, &mut |decision| log.push(plain(&decision)));
+        }
+        log
+    }
+
+    fn plain(decision: &Decision) -> (&'static str, String, u64, Option<u64>) {
+        (
+            decision.phase.as_str(),
+            decision.label.to_string(),
+            decision.start.0 / 16_000,
+            decision.end.map(|end| end.0 / 16_000),
+        )
+    }
+
+    #[test]
+    fn two_of_three_starts_with_the_first_hit() {
+        let mut engine = engine(&[RuleConfig {
+            confirm: Confirm { hits: 2, of: 3 },
+            ..rule(Kind::Event, &["Dog"])
+        }]);
+        let rows: [&[f32]; 7] = [&[0.6], &[0.1], &[0.1], &[0.7], &[0.0], &[0.6], &[0.1]];
+        assert_eq!(
+            feed(&mut engine, Kind::Event, &["Dog"], 0, &rows),
+            [
+                ("start", "Dog".into(), 3, None),
+                ("end", "Dog".into(), 3, Some(6)),
+            ]
+        );
+    }
+
+    #[test]
+    fn hold_bridges_the_pauses_of_an_alarm() {
+        let config = rule(Kind::Event, &["Alarm"]);
+        let rows: [&[f32]; 6] = [&[0.9], &[0.0], &[0.0], &[0.9], &[0.0], &[0.0]];
+        let episodes = |hold: f64| {
+            let mut engine = engine(&[RuleConfig {
+                hold: Seconds::new(hold).unwrap(),
+                ..config.clone()
+            }]);
+            let log = feed(&mut engine, Kind::Event, &["Alarm"], 0, &rows);
+            log.iter().filter(|decision| decision.0 == "start").count()
+        };
+        assert_eq!(episodes(0.0), 2);
+        assert_eq!(episodes(2.0), 1);
+    }
+
+    #[test]
+    fn another_model_vetoes_until_it_is_too_old() {
+        let config = RuleConfig {
+            veto: vec!["Music".into()],
+            veto_threshold: 0.7,
+            ..rule(Kind::Keyword, &["go"])
+        };
+        let fires_at = |music: f32, word_at: u64| {
+            let mut engine = engine(std::slice::from_ref(&config));
+            let row: [&[f32]; 1] = [&[0.0, music]];
+            feed(&mut engine, Kind::Event, &["Dog", "Music"], 0, &row);
+            let row: [&[f32]; 1] = [&[0.9]];
+            !feed(&mut engine, Kind::Keyword, &["go"], word_at, &row).is_empty()
+        };
+        assert!(fires_at(0.69, 0), "under the veto threshold");
+        assert!(!fires_at(0.7, 0), "at the veto threshold");
+        assert!(!fires_at(1.0, 3), "three seconds old");
+        assert!(fires_at(1.0, 4), "four seconds old");
+    }
+
+    #[test]
+    fn a_veto_ends_nothing() {
+        let mut engine = engine(&[RuleConfig {
+            veto: vec!["Music".into()],
+            ..rule(Kind::Event, &["Dog"])
+        }]);
+        let rows: [&[f32]; 2] = [&[0.9, 0.0], &[0.9, 0.9]];
+        let log = feed(&mut engine, Kind::Event, &["Dog", "Music"], 0, &rows);
+        assert_eq!(log, [("start", "Dog".into(), 0, None)]);
+        assert_eq!(engine.open_episodes(), 1);
+    }
+
+    #[test]
+    fn a_quiet_sound_does_not_pass_the_gate() {
+        let starts = |min_level_db: Option<f32>| {
+            let mut engine = engine(&[RuleConfig {
+                min_level_db,
+                ..rule(Kind::Event, &["Dog"])
+            }]);
+            let rows: [&[f32]; 1] = [&[0.9]];
+            feed(&mut engine, Kind::Event, &["Dog"], 0, &rows).len()
+        };
+        assert_eq!(starts(None), 1);
+        assert_eq!(starts(Some(-40.0)), 1);
+        assert_eq!(starts(Some(-39.0)), 0);
+    }
+
+    #[test]
+    fn smoothing_takes_the_mean_of_frames() {
+        // 40 ms are four observations: the third full score makes a mean of 0.75.
+        let mut engine = engine(&[RuleConfig {
+            smooth: Seconds::new(0.04),
+            threshold: 0.75,
+            ..rule(Kind::Keyword, &["go"])
+        }]);
+        let rows: [&[f32]; 4] = [&[1.0], &[1.0], &[1.0], &[1.0]];
+        let log = feed(&mut engine, Kind::Keyword, &["go"], 0, &rows);
+        assert_eq!(log, [("instant", "go".into(), 2, Some(3))]);
+    }
+
+    #[test]
+    fn one_utterance_fires_one_word() {
+        let words = |lockout: f64| {
+            let mut engine = engine(&[RuleConfig {
+                lockout: Seconds::new(lockout),
+                ..rule(Kind::Keyword, &["no", "go"])
+            }]);
+            let rows: [&[f32]; 3] = [&[0.9, 0.0], &[0.0, 0.9], &[0.9, 0.0]];
+            let log = feed(&mut engine, Kind::Keyword, &["no", "go"], 0, &rows);
+            log.into_iter()
+                .map(|decision| decision.1)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(0.0), ["no", "go", "no"]);
+        assert_eq!(words(1.0), ["no", "no"]);
+    }
+
+    #[test]
+    fn a_model_that_changes_its_labels_ends_what_was_open() {
+        let mut engine = engine(&[rule(Kind::Event, &[])]);
+        let rows: [&[f32]; 1] = [&[0.9]];
+        feed(&mut engine, Kind::Event, &["Dog"], 0, &rows);
+        assert_eq!(
+            feed(&mut engine, Kind::Event, &["Cat"], 1, &rows),
+            [
+                ("end", "Dog".into(), 0, Some(1)),
+                ("start", "Cat".into(), 1, None),
+            ]
+        );
+    }
+
+    #[test]
+    fn sound_from_before_a_gap_is_ignored() {
+        let mut engine = engine(&[rule(Kind::Event, &["Dog"])]);
+        let rows: [&[f32]; 1] = [&[0.9]];
+        feed(&mut engine, Kind::Event, &["Dog"], 0, &rows);
+        let mut log = Vec::new();
+        engine.close(SampleIdx(48_000), &mut |decision| {
+            log.push(plain(&decision))
+        });
+        assert_eq!(log, [("end", "Dog".into(), 0, Some(1))]);
+        assert!(feed(&mut engine, Kind::Event, &["Dog"], 2, &rows).is_empty());
+        assert_eq!(feed(&mut engine, Kind::Event, &["Dog"], 3, &rows).len(), 1);
+        assert!(
+            feed(&mut engine, Kind::Event, &["Dog"], 3, &rows).is_empty(),
+            "the same again"
+        );
+    }
+
+    #[test]
+    fn a_threshold_can_be_set_while_running() {
+        let mut engine = engine(&[RuleConfig {
+            thresholds: [("Cat".to_owned(), 0.4)].into(),
+            ..rule(Kind::Event, &["Dog", "Cat"])
+        }]);
+        let rows: [&[f32]; 1] = [&[0.6, 0.0]];
+        let names = ["Dog", "Cat"];
+        engine.set_threshold("r", 0.7).unwrap();
+        assert!(feed(&mut engine, Kind::Event, &names, 0, &rows).is_empty());
+        engine.set_threshold("r", 0.6).unwrap();
+        assert_eq!(feed(&mut engine, Kind::Event, &names, 1, &rows).len(), 1);
+        let rule = engine.rules().next().unwrap();
+        assert_eq!((rule.threshold(), rule.threshold_of("Cat")), (0.6, 0.4));
+        assert!((rule.release_of("Cat") - 0.3).abs() < 1e-6);
+        let check = |rule: &str, threshold: f32, part: &str| {
+            let error = engine_error(rule, threshold);
+            assert!(error.contains(part), "{error}");
+        };
+        check("x", 0.5, "the rules are r");
+        check("r", 0.0, "over 0 to 1");
+        check("r", 1.1, "over 0 to 1");
+        check("r", f32::NAN, "over 0 to 1");
+    }
+
+    fn engine_error(name: &str, threshold: f32) -> String {
+        let mut engine = engine(&[rule(Kind::Event, &["Dog"])]);
+        engine.set_threshold(name, threshold).unwrap_err()
+    }
+
+    #[test]
+    fn a_rule_with_an_unknown_label_is_refused() {
+        let known = labels(&["Smoke detector, smoke alarm", "Dog"]);
+        let config = rule(Kind::Event, &["Dogs"]);
+        let error = Rule::from_config(&config, &[(Kind::Event, &known)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "rule 'r': labels.0: no model has the label 'Dogs'; did you mean 'Dog'?"
+        );
+    }
+}

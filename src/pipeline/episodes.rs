@@ -1,0 +1,219 @@
+//! Decisions become events: an id for each episode, wall time, levels, weights and best scores.
+//!
+//! Rules, content state and clock stand side by side here so that every decision of whatever
+//! recogniser passes through one place. Deciding itself is `detect`'s.
+
+use std::sync::Arc;
+
+use ulid::Ulid;
+
+use super::stats::{ModelStats, Stats, best};
+use crate::clock::{SampleIdx, WallClock};
+use crate::detect::{Content, Decision, Engine, Observation};
+use crate::event::{Event, Kind, LabelScore, ModelRef, Phase};
+
+/// Labels that an event carries at most.
+const EVENT_SCORES: usize = 5;
+
+/// The engine, the content state, and what has started and not ended.
+pub struct Episodes {
+    engine: Engine,
+    content: Option<Content>,
+    /// Decisions of the observation in hand.
+    found: Vec<Decision>,
+    /// Ids of the open episodes.
+    open: Vec<(u64, Ulid)>,
+    clock: WallClock,
+    source: Arc<str>,
+    keyword: Option<ModelRef>,
+    event: Option<ModelRef>,
+    stats: Arc<Stats>,
+    /// No event reaches beyond this: the end of the source.
+    last: SampleIdx,
+}
+
+/// Level and noise floor, in dB relative to full scale.
+#[derive(Debug, Clone, Copy)]
+pub struct Levels {
+    /// The newest 100 ms.
+    pub level_dbfs: f32,
+    /// The noise floor.
+    pub noise_floor_dbfs: f32,
+}
+
+impl Episodes {
+    /// Nothing has happened yet.
+    pub fn new(
+        engine: Engine,
+        content: Option<Content>,
+        clock: WallClock,
+        stats: Arc<Stats>,
+    ) -> Self {
+        let reference = |model: &Option<ModelStats>| {
+            model.as_ref().map(|model| ModelRef {
+                name: model.info().name.clone(),
+                sha256: model.info().sha256.clone(),
+            })
+        };
+        Episodes {
+            engine,
+            content,
+            found: Vec::with_capacity(16),
+            open: Vec::with_capacity(16),
+            clock,
+            source: "".into(),
+            keyword: reference(&stats.keyword),
+            event: reference(&stats.event),
+            stats,
+            last: SampleIdx(u64::MAX),
+        }
+    }
+
+    /// Names the source in the events from now on.
+    pub fn set_source(&mut self, name: &str) {
+        self.source = name.into();
+    }
+
+    /// Says that the sample `idx` has arrived now.
+    pub fn arrived(&mut self, idx: SampleIdx) {
+        self.clock.observe(idx);
+    }
+
+    /// Says that the source has no sample from `end` on; times of events stop there.
+    pub fn ends_at(&mut self, end: SampleIdx) {
+        self.last = end;
+    }
+
+    /// Puts other rules in force. To be called when nothing is open.
+    pub fn set_rules(&mut self, engine: Engine, content: Option<Content>) {
+        self.engine = engine;
+        self.content = content;
+    }
+
+    /// Sets the threshold of a rule.
+    ///
+    /// # Errors
+    /// When there is no such rule or the threshold is out of range.
+    pub fn set_threshold(&mut self, rule: &str, threshold: f32) -> Result<(), String> {
+        self.engine.set_threshold(rule, threshold)
+    }
+
+    /// Takes an observation and reports what follows. Allocates nothing but events.
+    pub fn observe(
+        &mut self,
+        seen: &Observation<'_>,
+        noise_floor_dbfs: impl Fn() -> f32,
+        emit: &mut dyn FnMut(Event),
+    ) {
+        let Episodes {
+            engine,
+            content,
+            found,
+            ..
+        } = self;
+        engine.observe(seen, &mut |decision| found.push(decision));
+        if seen.kind == Kind::Event
+            && let Some(content) = content
+        {
+            let before = content.state();
+            content.observe(seen, noise_floor_dbfs(), &mut |decision| {
+                found.push(decision);
+            });
+            if content.state() != before {
+                self.stats.content(content.label().into());
+            }
+        }
+        if self.found.is_empty() {
+            return;
+        }
+        let levels = Levels {
+            level_dbfs: seen.level_dbfs,
+            noise_floor_dbfs: noise_floor_dbfs(),
+        };
+        self.report(seen.end, levels, emit, |_| {
+            best(seen.labels, seen.scores, EVENT_SCORES)
+        });
+    }
+
+    /// Ends everything that is open, at a gap, a pause or the end.
+    pub fn close(&mut self, at: SampleIdx, levels: Levels, emit: &mut dyn FnMut(Event)) {
+        let Episodes {
+            engine,
+            content,
+            found,
+            stats,
+            ..
+        } = self;
+        engine.close(at, &mut |decision| found.push(decision));
+        if let Some(content) = content {
+            content.interrupt();
+        }
+        let stats = stats.clone();
+        self.report(at, levels, emit, |kind| {
+            let model = match kind {
+                Kind::Keyword => &stats.keyword,
+                _ => &stats.event,
+            };
+            model
+                .as_ref()
+                .map_or_else(Vec::new, |model| model.top(EVENT_SCORES))
+        });
+    }
+
+    /// Turns the decisions found at `at` into events.
+    fn report(
+        &mut self,
+        at: SampleIdx,
+        levels: Levels,
+        emit: &mut dyn FnMut(Event),
+        scores: impl Fn(Kind) -> Vec<LabelScore>,
+    ) {
+        let mut found = std::mem::take(&mut self.found);
+        for decision in found.drain(..) {
+            let id = self.id_of(&decision);
+            let model = match decision.kind {
+                Kind::Keyword => &self.keyword,
+                _ => &self.event,
+            };
+            emit(Event {
+                id,
+                phase: decision.phase,
+                kind: decision.kind,
+                rule: decision.rule,
+                label: decision.label,
+                score: decision.score,
+                threshold: decision.threshold,
+                time: self.clock.wall_time(at.min(self.last)),
+                mono_us: self.clock.mono_us(at.min(self.last)),
+                source: self.source.clone(),
+                start: decision.start.min(self.last),
+                end: decision.end.map(|end| end.min(self.last)),
+                peak: decision.peak,
+                level_dbfs: levels.level_dbfs,
+                noise_floor_dbfs: levels.noise_floor_dbfs,
+                model: model.clone(),
+                scores: scores(decision.kind),
+                clip: None,
+            });
+        }
+        self.found = found;
+    }
+
+    fn id_of(&mut self, decision: &Decision) -> Ulid {
+        match decision.phase {
+            Phase::Instant => Ulid::generate(),
+            Phase::Start => {
+                let id = Ulid::generate();
+                self.open.push((decision.episode, id));
+                id
+            }
+            Phase::End => {
+                let known = self
+                    .open
+                    .iter()
+                    .position(|(episode, _)| *episode == decision.episode);
+                known.map_or_else(Ulid::generate, |at| self.open.swap_remove(at).1)
+            }
+        }
+    }
+}

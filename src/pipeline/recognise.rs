@@ -1,0 +1,374 @@
+//! From samples to events: level, log-mel, keyword step and windows, all in the order of the samples.
+//!
+//! This is the whole of recognition but for threads and devices: the listener feeds it from a
+//! source, `hark bench` from a synthesiser. Any chunking of the same samples gives the same events,
+//! for everything happens on hops of 10 ms that are cut here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::episodes::{Episodes, Levels};
+use super::slot::Slot;
+use super::stats::Stats;
+use super::window::{FrameWindow, Job, Worker};
+use crate::clock::{SampleIdx, WallClock};
+use crate::detect::{Content, Engine, LevelMeter, Observation};
+use crate::event::{Event, Kind};
+use crate::features::{Frontend, HOP};
+use crate::models::Spotter;
+
+/// What a keyword's score keeps from frame to frame on display, so that `watch` sees each peak:
+/// half after 0.3 s.
+const DISPLAY_KEEP: f32 = 0.977;
+/// Silence added behind the end of a source, in hops (0.3 s): the keyword model answers a little
+/// later than it hears, and the last word of a file counts too.
+const TAIL_HOPS: usize = 30;
+/// Windows looked back on when asking whether the worker keeps up.
+const KEEP_UP_OF: u32 = 20;
+
+/// What recognition is made of.
+pub struct Parts {
+    /// The front end that all small models share.
+    pub front: Box<dyn Frontend>,
+    /// The keyword model.
+    pub keyword: Option<Slot<dyn Spotter>>,
+    /// The thread of the event model, and the windows it is given.
+    pub event: Option<(Worker, FrameWindow)>,
+    /// The rules.
+    pub engine: Engine,
+    /// The content state.
+    pub content: Option<Content>,
+    /// Where everything is counted; its models are those above.
+    pub stats: Arc<Stats>,
+    /// Sample 0 is now, until the first [`Recogniser::arrived`].
+    pub clock: WallClock,
+    /// Whether each window is waited for, so that none is skipped and events come in order.
+    pub complete: bool,
+}
+
+/// Samples in, events out.
+pub struct Recogniser {
+    front: Box<dyn Frontend>,
+    /// Samples short of a hop.
+    rest: Vec<f32>,
+    /// Index of the first of them.
+    at: SampleIdx,
+    /// Whether anything was heard since the last gap.
+    fresh: bool,
+    hearing: Hearing,
+}
+
+impl Recogniser {
+    /// Recognition from sample 0.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            mut front,
+            keyword,
+            event,
+            engine,
+            content,
+            stats,
+            clock,
+            complete,
+        } = parts;
+        front.reset(SampleIdx(0));
+        Recogniser {
+            front,
+            rest: Vec::with_capacity(HOP),
+            at: SampleIdx(0),
+            fresh: true,
+            hearing: Hearing {
+                scores: vec![
+                    0.0;
+                    stats
+                        .keyword
+                        .as_ref()
+                        .map_or(0, |model| model.info().labels.len())
+                ],
+                keyword,
+                keyword_fault: None,
+                event,
+                event_fault: None,
+                due: false,
+                skips: 0,
+                meter: LevelMeter::new(),
+                episodes: Episodes::new(engine, content, clock, stats.clone()),
+                complete,
+                stats,
+            },
+        }
+    }
+
+    /// Index of the next sample.
+    pub fn next_idx(&self) -> SampleIdx {
+        self.at + self.rest.len() as u64
+    }
+
+    /// Names the source in the events from now on.
+    pub fn set_source(&mut self, name: &str) {
+        self.hearing.episodes.set_source(name);
+    }
+
+    /// Says that the sample `idx` has arrived now, which keeps wall time in step.
+    pub fn arrived(&mut self, idx: SampleIdx) {
+        self.hearing.episodes.arrived(idx);
+    }
+
+    /// Takes mono samples at the pipeline rate. Allocates nothing but events.
+    pub fn push(&mut self, mut pcm: &[f32], emit: &mut dyn FnMut(Event)) {
+        self.fresh &= pcm.is_empty();
+        if !self.rest.is_empty() {
+            let (now, later) = pcm.split_at(pcm.len().min(HOP - self.rest.len()));
+            self.rest.extend_from_slice(now);
+            pcm = later;
+            if self.rest.len() < HOP {
+                return;
+            }
+            let hop = std::mem::take(&mut self.rest);
+            self.hop(&hop, emit);
+            self.rest = hop;
+            self.rest.clear();
+        }
+        let mut hops = pcm.chunks_exact(HOP);
+        for hop in &mut hops {
+            self.hop(hop, emit);
+        }
+        self.rest.extend_from_slice(hops.remainder());
+        let meter = &self.hearing.meter;
+        self.hearing
+            .stats
+            .levels(meter.level_dbfs(), meter.noise_floor_dbfs());
+        self.poll(emit);
+    }
+
+    /// Takes what the worker has finished.
+    pub fn poll(&mut self, emit: &mut dyn FnMut(Event)) {
+        self.hearing.poll(emit);
+    }
+
+    /// Sound was interrupted and goes on at `next`: open episodes end here, and all streaming
+    /// state begins anew. Less than a hop that was left over is dropped.
+    pub fn gap(&mut self, next: SampleIdx, emit: &mut dyn FnMut(Event)) {
+        self.hearing.close(self.next_idx(), emit);
+        self.rest.clear();
+        self.at = next;
+        self.fresh = true;
+        self.front.reset(next);
+        self.hearing.reset();
+    }
+
+    /// The source is over: the last windows are scored, and open episodes end.
+    pub fn finish(&mut self, emit: &mut dyn FnMut(Event)) {
+        let end = self.next_idx();
+        if !self.fresh {
+            self.hearing.episodes.ends_at(end);
+            let silence = [0.0; HOP];
+            let left = HOP - self.rest.len();
+            self.push(&silence[..left], emit);
+            // The last sound is in one more window; silence alone is in none.
+            let mut to_due = self
+                .hearing
+                .event
+                .as_ref()
+                .map_or(0, |(_, window)| window.frames_to_due());
+            for _ in 0..TAIL_HOPS.max(to_due) {
+                self.hearing.windows_wanted(to_due > 0);
+                to_due = to_due.saturating_sub(1);
+                self.hop(&silence, emit);
+            }
+            self.hearing.wait(emit);
+        }
+        self.gap(end, emit);
+    }
+
+    /// Ends every open episode under the old rules and goes on with new ones.
+    pub fn set_rules(
+        &mut self,
+        engine: Engine,
+        content: Option<Content>,
+        emit: &mut dyn FnMut(Event),
+    ) {
+        let at = self.next_idx();
+        self.hearing.close(at, emit);
+        self.hearing.episodes.set_rules(engine, content);
+    }
+
+    /// Sets the threshold of a rule.
+    ///
+    /// # Errors
+    /// When there is no such rule or the threshold is out of range.
+    pub fn set_threshold(&mut self, rule: &str, threshold: f32) -> Result<(), String> {
+        self.hearing.episodes.set_threshold(rule, threshold)
+    }
+
+    /// What is wrong with the models at the moment.
+    pub fn fault(&self) -> Option<Arc<str>> {
+        let hearing = &self.hearing;
+        hearing
+            .keyword_fault
+            .clone()
+            .or_else(|| hearing.event_fault.clone())
+            .or_else(|| {
+                let behind = hearing.skips.count_ones() * 2 > KEEP_UP_OF;
+                behind.then(|| "the event model cannot keep up: most windows are skipped".into())
+            })
+    }
+
+    fn hop(&mut self, hop: &[f32], emit: &mut dyn FnMut(Event)) {
+        let begun = Instant::now();
+        let hearing = &mut self.hearing;
+        hearing.meter.push(hop);
+        self.front
+            .push(hop, &mut |end, frame| hearing.frame(end, frame, emit));
+        hearing.stats.frames.record(begun.elapsed());
+        self.at = self.at + HOP as u64;
+        if std::mem::take(&mut hearing.due) {
+            hearing.hand_over(emit);
+        }
+    }
+}
+
+/// Everything behind the front end.
+struct Hearing {
+    keyword: Option<Slot<dyn Spotter>>,
+    keyword_fault: Option<Arc<str>>,
+    /// Scores of the keyword model.
+    scores: Vec<f32>,
+    event: Option<(Worker, FrameWindow)>,
+    event_fault: Option<Arc<str>>,
+    /// Whether the newest frame completes a window.
+    due: bool,
+    /// One bit a window, the newest lowest; set for those that were skipped.
+    skips: u32,
+    meter: LevelMeter,
+    episodes: Episodes,
+    complete: bool,
+    stats: Arc<Stats>,
+}
+
+impl Hearing {
+    /// One frame of the front end. Allocates nothing but events.
+    fn frame(&mut self, end: SampleIdx, frame: &[f32], emit: &mut dyn FnMut(Event)) {
+        if let Some((_, window)) = &mut self.event {
+            self.due |= window.push(end, frame);
+        }
+        let (Some(slot), Some(model)) = (&mut self.keyword, &self.stats.keyword) else {
+            return;
+        };
+        let begun = Instant::now();
+        let scores = &mut self.scores;
+        let stepped = slot.run(|model| {
+            model.step(frame, scores);
+            Ok(())
+        });
+        model.times.record(begun.elapsed());
+        if let Err(reason) = stepped {
+            self.keyword_fault = Some(reason);
+            return;
+        }
+        self.keyword_fault = None;
+        model.show(&self.scores, DISPLAY_KEEP);
+        let seen = Observation {
+            kind: Kind::Keyword,
+            start: SampleIdx(end.0.saturating_sub(HOP as u64)),
+            end,
+            labels: &model.info().labels,
+            scores: &self.scores,
+            level_dbfs: self.meter.level_dbfs(),
+        };
+        let floor = || self.meter.noise_floor_dbfs();
+        self.episodes.observe(&seen, floor, emit);
+    }
+
+    fn windows_wanted(&mut self, wanted: bool) {
+        self.due &= wanted;
+    }
+
+    /// Gives the newest window to the worker.
+    fn hand_over(&mut self, emit: &mut dyn FnMut(Event)) {
+        let (Some((worker, window)), Some(model)) = (&self.event, &self.stats.event) else {
+            return;
+        };
+        let (start, end) = window.span();
+        let samples = usize::try_from(end.0 - start.0).unwrap_or(usize::MAX);
+        let level_dbfs = self.meter.level_over_dbfs(samples);
+        let skipped = worker.submit(|job| {
+            job.start = start;
+            job.end = end;
+            job.level_dbfs = level_dbfs;
+            job.frames.clear();
+            job.frames.extend_from_slice(window.newest());
+        });
+        if skipped {
+            model.skip();
+        }
+        self.skips = (self.skips << 1 | u32::from(skipped)) & ((1 << KEEP_UP_OF) - 1);
+        if self.complete {
+            self.wait(emit);
+        }
+    }
+
+    /// Takes every window that is under way.
+    fn wait(&mut self, emit: &mut dyn FnMut(Event)) {
+        while let Some(job) = self
+            .event
+            .as_ref()
+            .and_then(|(worker, _)| worker.done_blocking())
+        {
+            self.scored(job, emit);
+        }
+    }
+
+    /// Takes every window that is done.
+    fn poll(&mut self, emit: &mut dyn FnMut(Event)) {
+        while let Some(job) = self.event.as_ref().and_then(|(worker, _)| worker.done()) {
+            self.scored(job, emit);
+        }
+    }
+
+    fn scored(&mut self, job: Job, emit: &mut dyn FnMut(Event)) {
+        let (Some((worker, _)), Some(model)) = (&self.event, &self.stats.event) else {
+            return;
+        };
+        model.times.record(job.took);
+        self.event_fault = job.failure.clone();
+        if job.failure.is_none() && job.scores.len() == model.info().labels.len() {
+            model.show(&job.scores, 0.0);
+            let seen = Observation {
+                kind: Kind::Event,
+                start: job.start,
+                end: job.end,
+                labels: &model.info().labels,
+                scores: &job.scores,
+                level_dbfs: job.level_dbfs,
+            };
+            let floor = || self.meter.noise_floor_dbfs();
+            self.episodes.observe(&seen, floor, emit);
+        }
+        worker.recycle(job);
+    }
+
+    /// Ends everything that is open.
+    fn close(&mut self, at: SampleIdx, emit: &mut dyn FnMut(Event)) {
+        self.poll(emit);
+        let levels = Levels {
+            level_dbfs: self.meter.level_dbfs(),
+            noise_floor_dbfs: self.meter.noise_floor_dbfs(),
+        };
+        self.episodes.close(at, levels, emit);
+    }
+
+    fn reset(&mut self) {
+        if let Some(slot) = &mut self.keyword {
+            let reset = slot.run(|model| {
+                model.reset();
+                Ok(())
+            });
+            self.keyword_fault = reset.err();
+        }
+        if let Some((_, window)) = &mut self.event {
+            window.reset();
+        }
+        self.due = false;
+    }
+}

@@ -1,0 +1,434 @@
+//! What the pipeline counts about itself, readable from any thread at any time.
+//!
+//! Everything here is an atomic that one thread writes and others read, so that the daemon can
+//! answer `status` without asking (or waiting for) the listener. Nothing here decides anything.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::command::{Live, ModelStatus, SourceStatus};
+use crate::event::{Kind, LabelScore};
+use crate::models::ModelInfo;
+
+/// Buckets of a histogram to each doubling of time; eight keep a quantile within 5 %.
+const PER_OCTAVE: usize = 8;
+/// Doublings from 1 ns up to about 137 s.
+const OCTAVES: usize = 37;
+
+/// Step times in logarithmic buckets. Recording is real-time safe: one atomic addition.
+pub struct Histogram {
+    buckets: Box<[AtomicU32]>,
+    count: AtomicU64,
+}
+
+impl Histogram {
+    /// An empty histogram.
+    pub fn new() -> Self {
+        Histogram {
+            buckets: (0..PER_OCTAVE * OCTAVES)
+                .map(|_| AtomicU32::new(0))
+                .collect(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts one step.
+    pub fn record(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let octave = ns.ilog2() as usize;
+        // The bits below the leading one say where within the octave the time lies.
+        let within = ((ns - (1 << octave)) as u128 * PER_OCTAVE as u128 >> octave) as usize;
+        let bucket = (octave * PER_OCTAVE + within).min(self.buckets.len() - 1);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.count.fetch_add(1, Relaxed);
+    }
+
+    /// How many steps were counted.
+    pub fn count(&self) -> u64 {
+        self.count.load(Relaxed)
+    }
+
+    /// The time that the share `q` (`0.0..=1.0`) of the steps does not exceed, in microseconds;
+    /// 0 before the first step.
+    pub fn quantile_us(&self, q: f64) -> f32 {
+        let counts: Vec<u64> = self
+            .buckets
+            .iter()
+            .map(|bucket| u64::from(bucket.load(Relaxed)))
+            .collect();
+        let total: u64 = counts.iter().sum();
+        if total == 0 {
+            return 0.0;
+        }
+        let wanted = ((q * total as f64).ceil() as u64).clamp(1, total);
+        let mut seen = 0;
+        for (bucket, count) in counts.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                let octave = (1_u64 << (bucket / PER_OCTAVE)) as f64;
+                let middle = ((bucket % PER_OCTAVE) as f64 + 0.5) / PER_OCTAVE as f64;
+                return (octave * (1.0 + middle) / 1e3) as f32;
+            }
+        }
+        0.0
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram::new()
+    }
+}
+
+/// A number that is a float but must be atomic.
+struct AtomicF32(AtomicU32);
+
+impl AtomicF32 {
+    fn new(value: f32) -> Self {
+        AtomicF32(AtomicU32::new(value.to_bits()))
+    }
+
+    fn set(&self, value: f32) {
+        self.0.store(value.to_bits(), Relaxed);
+    }
+
+    fn get(&self) -> f32 {
+        f32::from_bits(self.0.load(Relaxed))
+    }
+}
+
+/// One model as it is seen from outside: its times and its newest scores.
+pub struct ModelStats {
+    info: ModelInfo,
+    /// Times of its steps or windows.
+    pub times: Histogram,
+    skipped: AtomicU64,
+    scores: Box<[AtomicF32]>,
+}
+
+impl ModelStats {
+    /// Nothing heard yet.
+    pub fn new(info: ModelInfo) -> Self {
+        ModelStats {
+            times: Histogram::new(),
+            skipped: AtomicU64::new(0),
+            scores: info.labels.iter().map(|_| AtomicF32::new(0.0)).collect(),
+            info,
+        }
+    }
+
+    /// What the model is.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// Shows `scores`; what was shown before fades by `keep` (0 replaces it), so that a peak
+    /// between two looks is still seen. Real-time safe.
+    pub fn show(&self, scores: &[f32], keep: f32) {
+        for (shown, score) in self.scores.iter().zip(scores) {
+            shown.set(score.max(shown.get() * keep));
+        }
+    }
+
+    /// Counts a window that gave way to a newer one.
+    pub fn skip(&self) {
+        self.skipped.fetch_add(1, Relaxed);
+    }
+
+    /// Windows that gave way to newer ones.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Relaxed)
+    }
+
+    /// The `n` best labels, best first.
+    pub fn top(&self, n: usize) -> Vec<LabelScore> {
+        let scores: Vec<f32> = self.scores.iter().map(AtomicF32::get).collect();
+        best(&self.info.labels, &scores, n)
+    }
+
+    /// The model as `status` shows it.
+    pub fn status(&self) -> ModelStatus {
+        ModelStatus {
+            name: self.info.name.clone(),
+            sha256: self.info.sha256.clone(),
+            task: self.info.task.as_str(),
+            labels: self.info.labels.len(),
+            steps: self.times.count(),
+            skipped: self.skipped(),
+            p50_us: self.times.quantile_us(0.5),
+            p99_us: self.times.quantile_us(0.99),
+        }
+    }
+}
+
+/// The `n` best of `scores` with their labels, best first; equal scores stay in label order.
+pub fn best(labels: &[Arc<str>], scores: &[f32], n: usize) -> Vec<LabelScore> {
+    let mut order: Vec<usize> = (0..labels.len().min(scores.len())).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+    order
+        .into_iter()
+        .take(n)
+        .map(|at| LabelScore {
+            label: labels[at].clone(),
+            score: scores[at],
+        })
+        .collect()
+}
+
+/// Everything the pipeline of one source counts.
+pub struct Stats {
+    /// Times of a 10 ms frame through level, features and keyword step.
+    pub frames: Histogram,
+    /// The keyword model, where it runs.
+    pub keyword: Option<ModelStats>,
+    /// The event model, where it runs.
+    pub event: Option<ModelStats>,
+    samples: AtomicU64,
+    lost: AtomicU64,
+    gaps: AtomicU64,
+    reopened: AtomicU64,
+    turns: AtomicU64,
+    level_dbfs: AtomicF32,
+    noise_floor_dbfs: AtomicF32,
+    content: Mutex<Arc<str>>,
+    source: Mutex<SourceStatus>,
+}
+
+impl Stats {
+    /// Nothing heard yet.
+    pub fn new(spec: &str, keyword: Option<ModelInfo>, event: Option<ModelInfo>) -> Self {
+        Stats {
+            frames: Histogram::new(),
+            keyword: keyword.map(ModelStats::new),
+            event: event.map(ModelStats::new),
+            samples: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
+            reopened: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            level_dbfs: AtomicF32::new(f32::NEG_INFINITY),
+            noise_floor_dbfs: AtomicF32::new(f32::NEG_INFINITY),
+            content: Mutex::new("".into()),
+            source: Mutex::new(SourceStatus {
+                spec: spec.to_owned(),
+                ..SourceStatus::default()
+            }),
+        }
+    }
+
+    /// Counts samples at the pipeline rate that were handled.
+    pub fn handled(&self, samples: u64) {
+        self.samples.fetch_add(samples, Relaxed);
+    }
+
+    /// Samples at the pipeline rate that were handled.
+    pub fn samples(&self) -> u64 {
+        self.samples.load(Relaxed)
+    }
+
+    /// Counts an interruption in which `lost` samples at the native rate are known (or estimated
+    /// from the length of an outage) to be lost.
+    pub fn gap(&self, lost: u64) {
+        self.gaps.fetch_add(1, Relaxed);
+        self.lost.fetch_add(lost, Relaxed);
+    }
+
+    /// Samples at the native rate that are known to be lost.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// Counts a turn of the listener's loop: the sign that it is alive.
+    pub fn turn(&self) {
+        self.turns.fetch_add(1, Relaxed);
+    }
+
+    /// Turns of the listener's loop.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
+    /// Says that the source is open; `again` where it had been open before.
+    pub fn opened(&self, name: &str, rate_hz: u32, channels: u16, again: bool) {
+        if again {
+            self.reopened.fetch_add(1, Relaxed);
+        }
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        name.clone_into(&mut source.name);
+        source.rate_hz = rate_hz;
+        source.channels = channels;
+    }
+
+    /// Says why no sound arrives; empty when it does.
+    pub fn fault(&self, text: &str) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        text.clone_into(&mut source.fault);
+    }
+
+    /// Shows the levels, in dB relative to full scale. Real-time safe.
+    pub fn levels(&self, level_dbfs: f32, noise_floor_dbfs: f32) {
+        self.level_dbfs.set(level_dbfs);
+        self.noise_floor_dbfs.set(noise_floor_dbfs);
+    }
+
+    /// Shows the content state.
+    pub fn content(&self, state: Arc<str>) {
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// The source as `status` shows it.
+    pub fn source(&self) -> SourceStatus {
+        SourceStatus {
+            samples: self.samples(),
+            lost_samples: self.lost(),
+            gaps: self.gaps.load(Relaxed),
+            reopened: self.reopened.load(Relaxed),
+            ..self
+                .source
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        }
+    }
+
+    /// The labels of the models, by what rules call their kind.
+    pub fn labels(&self) -> Vec<(Kind, Arc<[Arc<str>]>)> {
+        let of = |kind, model: &Option<ModelStats>| {
+            model
+                .as_ref()
+                .map(|model| (kind, model.info.labels.clone()))
+        };
+        [
+            of(Kind::Keyword, &self.keyword),
+            of(Kind::Event, &self.event),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The models as `status` shows them.
+    pub fn models(&self) -> Vec<ModelStatus> {
+        [&self.keyword, &self.event]
+            .into_iter()
+            .flatten()
+            .map(ModelStats::status)
+            .collect()
+    }
+
+    /// The live picture with the `n` best labels of each model.
+    pub fn live(&self, n: usize) -> Live {
+        let of = |kind: Kind, model: &Option<ModelStats>| {
+            model
+                .iter()
+                .flat_map(|model| model.top(n))
+                .map(|score| (kind, score))
+                .collect::<Vec<_>>()
+        };
+        let mut top = of(Kind::Keyword, &self.keyword);
+        top.extend(of(Kind::Event, &self.event));
+        Live {
+            level_dbfs: self.level_dbfs.get(),
+            noise_floor_dbfs: self.noise_floor_dbfs.get(),
+            top,
+            content: self
+                .content
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
+    }
+}
+
+/// Resident memory of this process in bytes, 0 where `/proc` does not say.
+pub fn rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024)
+}
+
+/// Processor time that this process has used so far, zero where there is no `/proc`.
+///
+/// The scheduler's own count is in nanoseconds but forgets threads that have ended; the clock ticks
+/// of `/proc/self/stat` (10 ms each) remember them. The greater of the two is the better one.
+pub fn cpu_time() -> Duration {
+    let ran = |task: std::io::Result<std::fs::DirEntry>| -> Option<u64> {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse().ok()
+    };
+    let running: u64 = std::fs::read_dir("/proc/self/task")
+        .map(|tasks| tasks.filter_map(ran).sum())
+        .unwrap_or(0);
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the program's name in parentheses and may hold blanks; utime and stime
+    // are the 12th and 13th after it.
+    let ticks: u64 = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_nanos(running).max(Duration::from_millis(ticks * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_within_a_bucket() {
+        let histogram = Histogram::new();
+        assert_eq!(histogram.quantile_us(0.5), 0.0);
+        for us in 1..=1000 {
+            histogram.record(Duration::from_micros(us));
+        }
+        for (q, expected) in [(0.5, 500.0), (0.99, 990.0), (0.0, 1.0), (1.0, 1000.0)] {
+            let got = histogram.quantile_us(q);
+            assert!(
+                (got / expected - 1.0).abs() < 0.13,
+                "quantile {q}: expected about {expected}, got {got}"
+            );
+        }
+        assert_eq!(histogram.count(), 1000);
+    }
+
+    #[test]
+    fn the_extremes_have_a_bucket() {
+        let histogram = Histogram::new();
+        histogram.record(Duration::ZERO);
+        histogram.record(Duration::from_secs(1_000_000));
+        assert_eq!(histogram.count(), 2);
+        assert!(histogram.quantile_us(1.0) > 1e8);
+    }
+
+    #[test]
+    fn the_best_come_first_and_ties_keep_their_order() {
+        let labels: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).to_vec();
+        let names = |scores: &[f32]| -> String {
+            best(&labels, scores, 2)
+                .iter()
+                .map(|score| &*score.label)
+                .collect()
+        };
+        assert_eq!(names(&[0.1, 0.9, 0.1]), "ba");
+        assert_eq!(names(&[0.1, 0.2, 0.9]), "cb");
+    }
+
+    #[test]
+    fn this_process_has_memory_and_time() {
+        assert!(rss_bytes() > 1 << 20);
+        let mut busy = 0_u64;
+        while cpu_time().is_zero() && busy < 1 << 32 {
+            busy += 1;
+        }
+        assert!(cpu_time() > Duration::ZERO);
+    }
+}
