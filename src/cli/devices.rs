@@ -1,9 +1,8 @@
 //! `hark devices`: lists the capture devices by their stable names.
 
-use std::io::{ErrorKind, Write};
-
 use serde_json::json;
 
+use super::out;
 use crate::audio::mic::{self, DeviceInfo};
 
 /// Arguments of `hark devices`.
@@ -21,18 +20,15 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let devices = mic::list()?;
     if devices.is_empty() {
-        eprintln!(
-            "hark: no capture devices: no PulseAudio or PipeWire server answers and ALSA has none; start the sound server or connect a microphone"
+        out::complain(
+            "no capture devices: no PulseAudio or PipeWire server answers and ALSA has none; start the sound server or connect a microphone",
         );
     }
     let text: String = devices
         .iter()
         .map(if args.json { as_json } else { as_text })
         .collect();
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(out::text(text)?)
 }
 
 fn as_json(device: &DeviceInfo) -> String {
