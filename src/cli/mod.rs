@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod classify;
 mod completions;
+mod daemon;
 mod data;
 mod devices;
 mod doctor;
@@ -31,6 +32,7 @@ use crate::config::ConfigError;
 use crate::models::ModelError;
 use crate::outputs::BusError;
 use crate::train::DataError;
+use crate::train::library::LibraryError;
 
 use out::OutError;
 
@@ -98,6 +100,18 @@ Examples:
   hark pause           until 'hark resume'
   hark pause 20m       for twenty minutes";
 
+const EVAL_HELP: &str = "\
+Examples:
+  hark eval --model hark-keyword --data ../shared/data
+  hark eval --model hark-keyword --data ../shared/data --stream
+  hark eval --model hark-event --data ../shared/data --fold 4
+  hark eval --model hark-event --data ../shared/data --split all --equal-loudness --report out";
+
+const DATA_HELP: &str = "\
+Examples:
+  hark data check ../shared/data
+  hark data check --allow speaker-leak --json ../shared/data";
+
 const MODELS_HELP: &str = "\
 Examples:
   hark models list
@@ -134,8 +148,10 @@ pub enum Verb {
     /// Trains or fine-tunes a model.
     Train(train::Args),
     /// Measures a model on labelled data or on streams.
+    #[command(after_help = EVAL_HELP)]
     Eval(eval::Args),
     /// Looks at training data.
+    #[command(after_help = DATA_HELP)]
     Data(data::Args),
     /// Lists, shows and verifies models.
     #[command(after_help = MODELS_HELP)]
@@ -230,7 +246,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<AudioError>() {
             return 4;
         }
-        if cause.is::<ModelError>() || cause.is::<DataError>() {
+        if cause.is::<ModelError>() || cause.is::<DataError>() || cause.is::<LibraryError>() {
             return 5;
         }
         if cause.is::<BusError>() {
@@ -341,7 +357,7 @@ mod tests {
             path: "d".into(),
             reason: "x".into(),
         };
-        check_code(empty, 5);
+        check_code(LibraryError::Data(empty), 5);
         check_code(Reported(6), 6);
     }
 }

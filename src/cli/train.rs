@@ -66,6 +66,9 @@ pub struct Args {
     seed: u64,
 }
 
+/// Utterances of espeak-ng among the negatives of the keyword model.
+const SPOKEN: usize = 300;
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -82,9 +85,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let start = start(&args.base, args.seed)?;
     let (mut recipe, source): (Recipe, Arc<dyn ExampleSource>) = match start.card.task.as_str() {
         "keyword" => {
-            let data = KeywordData::new(library.clone());
+            let mut data = KeywordData::new(library.clone());
             data.validate()
                 .map_err(|what| ModelError::Shape(format!("{}: {what}", args.data.display())))?;
+            if let Err(error) = data.speak(SPOKEN, args.seed) {
+                eprintln!("without made speech: {error}");
+            }
             (recipe::keyword(), Arc::new(data))
         }
         "event" => {

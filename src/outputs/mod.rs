@@ -26,6 +26,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use crate::command::{Live, Notice, Request, State};
+use crate::config::paths::Paths;
 use crate::config::{Config, SocketConfig};
 use crate::event::Event;
 
@@ -56,9 +57,6 @@ pub enum BusError {
         /// What is wrong and what to do.
         why: String,
     },
-    /// There is no place for the socket.
-    #[error("there is no place for the socket: set XDG_RUNTIME_DIR, or give a path with --socket")]
-    NoRuntimeDir,
     /// The daemon closed the connection or spoke nonsense.
     #[error("{0}")]
     Broken(String),
@@ -181,7 +179,7 @@ pub fn spawn_all(
     let mut outputs: Vec<Arc<dyn Output>> = Vec::new();
     let mut socket = None;
     if config.socket.enabled {
-        let path = socket_path(&config.socket)?;
+        let path = socket_path(&config.socket);
         outputs.push(Arc::new(socket::Socket::new(bind::Bound::new(&path)?)));
         socket = Some(path);
     }
@@ -357,16 +355,10 @@ async fn ended(shutdown: &mut watch::Receiver<bool>) {
     drop(shutdown.wait_for(|end| *end).await);
 }
 
-/// The path of the socket: configured, or `$XDG_RUNTIME_DIR/hark/hark.sock`.
-///
-/// # Errors
-/// When none is configured and `XDG_RUNTIME_DIR` is not set.
-pub fn socket_path(config: &SocketConfig) -> Result<PathBuf, BusError> {
-    if let Some(path) = &config.path {
-        return Ok(path.clone());
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() => Ok(PathBuf::from(dir).join("hark").join("hark.sock")),
-        _ => Err(BusError::NoRuntimeDir),
+/// The path of the socket: configured, or the default place of the user.
+pub fn socket_path(config: &SocketConfig) -> PathBuf {
+    match &config.path {
+        Some(path) => path.clone(),
+        None => Paths::current().socket(),
     }
 }

@@ -155,7 +155,7 @@ fn best(scores: &[f32]) -> usize {
 }
 
 /// Frames of one second of sound, shorter clips padded on both sides, longer ones cut.
-fn frames_of_a_second(pcm: &[f32]) -> Vec<f32> {
+pub fn frames_of_a_second(pcm: &[f32]) -> Vec<f32> {
     let mut second = vec![0.0; 16_000];
     let len = pcm.len().min(16_000);
     let at = (16_000 - len) / 2;

@@ -2,9 +2,9 @@
 //!
 //! Reads names alone, never sound: [`super::check`] opens the clips. Two layouts are known:
 //!
-//! - `DIR/manifest.csv` with a header of at least `path,label`; `split` (`train` or `dev`),
-//!   `speaker`, `source`, `licence`, `duration_s`, `fold` and `audioset_labels` (`;` between
-//!   display names) are read where they stand, further columns are passed over.
+//! - `DIR/manifest.csv` with a header of at least `path,label`; `split` (`train`, or `dev` under any
+//!   of its usual names), `speaker`, `source`, `licence`, `duration_s`, `fold` and `audioset_labels`
+//!   (`;` between display names) are read where they stand, further columns are passed over.
 //! - `DIR/label/*.wav` (flac, ogg, mp3 as well), as GTZAN is kept: one clip in five is held out for
 //!   dev, chosen by a hash of its name, so that a clip stays where it is when others are added.
 
@@ -82,8 +82,10 @@ impl std::str::FromStr for Split {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "train" => Ok(Split::Train),
-            "dev" => Ok(Split::Dev),
-            _ => Err(format!("unknown split '{text}': expected train or dev")),
+            "dev" | "test" | "valid" | "validation" | "eval" => Ok(Split::Dev),
+            _ => Err(format!(
+                "unknown split '{text}': expected train, dev, test or validation"
+            )),
         }
     }
 }
@@ -389,8 +391,8 @@ mod tests {
             assert!(!error.contains('\n'));
         };
         check(
-            "a,b,train,1,\nc,d,test,1,\n",
-            "manifest.csv:3: unknown split 'test'",
+            "a,b,train,1,\nc,d,tset,1,\n",
+            "manifest.csv:3: unknown split 'tset'",
         );
         check("a,,train,1,\n", "manifest.csv:2: path and label");
         check("../a,b,train,1,\n", "manifest.csv:2: path '../a' leaves");
