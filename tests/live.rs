@@ -143,7 +143,9 @@ impl Followed {
     }
 
     fn state(&mut self, state: &str) -> Value {
-        self.until(state, |value| value["type"] == "state" && value["state"] == state)
+        self.until(state, |value| {
+            value["type"] == "state" && value["state"] == state
+        })
     }
 }
 
@@ -174,7 +176,11 @@ fn smoke_alarm(dir: &Path, seconds: f32) -> PathBuf {
             let is_on = cycle < 3.0 && cycle % 1.0 < 0.5;
             let wave = (std::f32::consts::TAU * 3_100.0 * time).sin();
             // A horn is driven hard and not pure.
-            if is_on { 0.5 * (3.0 * wave).tanh() } else { 0.0 }
+            if is_on {
+                0.5 * (3.0 * wave).tanh()
+            } else {
+                0.0
+            }
         })
         .collect();
     write_wav(&path, 16_000, &samples);
