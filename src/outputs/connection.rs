@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -53,9 +54,11 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
     let greeting = HelloRecord::new(cx.state.borrow_and_update().0);
     outbox.push(protocol::line(&greeting).into());
 
+    let mut counted = LiveReader::new(cx.live_readers.clone());
     let mut leave_at = Instant::now();
     while !(inbox.is_finished() && session.pending.is_none() && outbox.is_empty()) {
         let live = session.filter.as_ref().is_some_and(|filter| filter.live);
+        counted.set(live);
         tokio::select! {
             read = reader.read_buf(inbox.spare()), if inbox.has_room() => {
                 inbox.filled(read?);
@@ -105,6 +108,38 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
     tokio::time::timeout(FLUSH_LIMIT, flush)
         .await
         .unwrap_or(Ok(()))
+}
+
+/// Counts a client among those that follow the live picture, while it does.
+struct LiveReader {
+    readers: Arc<AtomicUsize>,
+    counted: bool,
+}
+
+impl LiveReader {
+    fn new(readers: Arc<AtomicUsize>) -> Self {
+        LiveReader {
+            readers,
+            counted: false,
+        }
+    }
+
+    fn set(&mut self, follows: bool) {
+        if follows != self.counted {
+            self.counted = follows;
+            if follows {
+                self.readers.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.readers.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for LiveReader {
+    fn drop(&mut self) {
+        self.set(false);
+    }
 }
 
 type Pending = Pin<Box<dyn Future<Output = (Value, Reply)> + Send>>;

@@ -18,6 +18,7 @@ mod socket;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -122,6 +123,8 @@ pub struct OutputCtx {
     pub state: watch::Receiver<StateNow>,
     /// The newest live picture.
     pub live: watch::Receiver<Arc<Live>>,
+    /// Clients that follow it.
+    pub live_readers: Arc<AtomicUsize>,
     /// The way to the daemon's loop.
     pub asker: Asker,
     /// Turns true once: send what is queued, then return.
@@ -150,6 +153,7 @@ pub struct Outputs {
     runtime: Runtime,
     tasks: JoinSet<()>,
     publisher: Publisher,
+    live_readers: Arc<AtomicUsize>,
     shutdown: watch::Sender<bool>,
     tried: Vec<watch::Receiver<bool>>,
     socket: Option<PathBuf>,
@@ -189,6 +193,7 @@ pub fn spawn_all(
     let (state, state_rx) = watch::channel((State::Loading, Arc::from("")));
     let (live, live_rx) = watch::channel(Arc::default());
     let (shutdown, shutdown_rx) = watch::channel(false);
+    let live_readers = Arc::new(AtomicUsize::new(0));
     let asker = Asker::new(requests);
     let mut tasks = JoinSet::new();
     let mut tried = Vec::new();
@@ -200,6 +205,7 @@ pub fn spawn_all(
             events: events.clone(),
             state: state_rx.clone(),
             live: live_rx.clone(),
+            live_readers: live_readers.clone(),
             asker: asker.clone(),
             shutdown: shutdown_rx.clone(),
             tried: Arc::new(tried_tx),
@@ -214,6 +220,7 @@ pub fn spawn_all(
             state,
             live,
         },
+        live_readers,
         shutdown,
         tried,
         socket,
@@ -245,6 +252,11 @@ impl Outputs {
     /// Tells every output; see [`Publisher::publish`].
     pub fn publish(&self, notice: Notice) {
         self.publisher.publish(notice);
+    }
+
+    /// Whether anybody follows the live picture.
+    pub fn is_live_wanted(&self) -> bool {
+        self.live_readers.load(Ordering::Relaxed) > 0
     }
 
     /// A handle to publish from other threads; it may outlive the outputs.
