@@ -83,8 +83,8 @@ install:
 	install -D -m 755 $(HARK) '$(DESTDIR)$(PREFIX)/bin/hark'
 	install -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(BUSDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' \
 	    '$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(DOCDIR)'
-	sed 's|@BINDIR@|$(PREFIX)/bin|g' systemd/hark.service > '$(DESTDIR)$(UNITDIR)/hark.service'
-	sed 's|@BINDIR@|$(PREFIX)/bin|g' systemd/org.harkd.Hark1.service > '$(DESTDIR)$(BUSDIR)/org.harkd.Hark1.service'
+	sed '/^Exec/s|@BINDIR@|$(PREFIX)/bin|g' systemd/hark.service > '$(DESTDIR)$(UNITDIR)/hark.service'
+	sed '/^Exec/s|@BINDIR@|$(PREFIX)/bin|g' systemd/org.harkd.Hark1.service > '$(DESTDIR)$(BUSDIR)/org.harkd.Hark1.service'
 	$(HARK) completions bash > '$(DESTDIR)$(BASHDIR)/hark'
 	$(HARK) completions zsh > '$(DESTDIR)$(ZSHDIR)/_hark'
 	$(HARK) completions fish > '$(DESTDIR)$(FISHDIR)/hark.fish'

@@ -57,7 +57,7 @@ const SCENES: [Scene; 8] = [
     Scene {
         at_s: 16.0,
         peak: 0.4,
-        what: What::Sound(Sound::Doorbell, 2.0, 50),
+        what: What::Sound(Sound::Doorbell, 2.0, 47),
     },
     Scene {
         at_s: 19.0,

@@ -242,8 +242,7 @@ impl Daemon {
                         tracing::error!("{refusal}");
                     }
                 }
-                Message::Signal(Signal::End) => self.end(),
-                Message::LinesClosed => self.end(),
+                Message::Signal(Signal::End) | Message::LinesClosed => self.end(),
                 Message::Tick => {}
             }
             self.keep_time();
@@ -259,7 +258,8 @@ impl Daemon {
     fn next(&self) -> Message {
         let now = Instant::now();
         let pause = self.pause.flatten();
-        let due = [Some(now + TICK), pause, self.ending, Some(self.next_live)];
+        let live = self.outputs.is_live_wanted().then_some(self.next_live);
+        let due = [Some(now + TICK), pause, self.ending, live];
         let wait = due
             .into_iter()
             .flatten()
@@ -286,7 +286,7 @@ impl Daemon {
         }
         self.apply_pause();
         self.tell_state();
-        if now >= self.next_live {
+        if now >= self.next_live && self.outputs.is_live_wanted() {
             self.next_live = now + LIVE;
             self.outputs.publish(Notice::Live(self.live()));
         }
@@ -298,8 +298,8 @@ impl Daemon {
             Report::Event(event) => self.heard(event),
             // A pipeline that was replaced has nothing else to say.
             _ if generation != self.generation => {}
-            Report::Stalled(error) => {
-                if !self.heard && !self.wait_for_source && self.ending.is_none() {
+            Report::Stalled { error, is_missing } => {
+                if is_missing && !self.wait_for_source && self.ending.is_none() {
                     self.result = Err(error.into());
                     self.end();
                 } else {
@@ -321,6 +321,7 @@ impl Daemon {
             self.rules.count(&event);
         }
         tracing::info!(
+            target: "harkd::heard",
             kind = event.kind.as_str(),
             phase = event.phase.as_str(),
             label = &*event.label,
@@ -545,13 +546,17 @@ impl Daemon {
             pipeline,
             outputs,
             lines,
+            signals,
             alive,
+            ending,
             result,
             ..
         } = self;
         alive.stopping();
         if let Some(lines) = lines {
-            lines.finish(END);
+            // A file's lines are all written, however slowly they are read; unless told to end.
+            let limit = ending.map_or(Duration::MAX, |_| END);
+            lines.finish(&signals, limit);
         }
         outputs.shutdown(END);
         drop(pipeline);

@@ -77,12 +77,33 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The files that a module declares for its tests alone.
+fn test_files(path: &Path, text: &str) -> Vec<PathBuf> {
+    let dir = match path.file_stem() {
+        Some(stem) if stem != "mod" && stem != "lib" => path.with_extension(""),
+        _ => path.parent().unwrap().to_owned(),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .windows(2)
+        .filter(|pair| pair[0] == "#[cfg(test)]")
+        .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
+        .map(|name| dir.join(format!("{name}.rs")))
+        .collect()
+}
+
+/// Every file of the program; those that hold only tests are left out.
 fn sources() -> Vec<SourceFile> {
     let src = root().join("src");
     let mut paths = Vec::new();
     walk(&src, &mut paths);
     paths.sort();
     assert!(paths.len() > 20, "the tree was not found in {src:?}");
+    let tests: Vec<PathBuf> = paths
+        .iter()
+        .flat_map(|path| test_files(path, &fs::read_to_string(path).unwrap()))
+        .collect();
+    paths.retain(|path| !tests.contains(path));
     paths
         .into_iter()
         .map(|path| {

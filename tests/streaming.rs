@@ -82,9 +82,7 @@ fn any_chunking_gives_the_same_events() {
             tell.send(Do::Play(part.to_vec())).unwrap();
         }
         tell.send(Do::End).unwrap();
-        let lines = hark.lines();
-        hark.ended().unwrap();
-        lines
+        hark.lines()
     };
     let expected = heard(1 << 20);
     check_scene(&expected);
@@ -105,7 +103,6 @@ fn a_file_shorter_than_a_window_is_judged_too() {
     tell.send(Do::Play(tone(3, 0.8))).unwrap();
     tell.send(Do::End).unwrap();
     let heard = hark.lines();
-    hark.ended().unwrap();
     let alarm: Vec<&Heard> = heard.iter().filter(|event| event.label == ALARM).collect();
     assert_eq!(alarm.len(), 2, "{heard:?}");
     assert_eq!(
@@ -150,11 +147,10 @@ fn a_pause_releases_the_device_and_resume_opens_it_again() {
 fn a_timed_pause_and_an_inhibitor_end_by_themselves() {
     let device = Device::default();
     let _first = device.plug();
-    let hark = Rig::start(Setup::mic(&device));
+    let hark = Rig::start(Setup::mic(&device).patient());
     let mut events = hark.subscribe();
     let _second = device.plug();
     hark.call("pause", json!({"seconds": 0.05})).unwrap();
-    events.state("paused");
     device.wait(2, 1);
 
     let _third = device.plug();
@@ -304,7 +300,7 @@ fn windows_that_come_too_fast_are_skipped_and_counted() {
             // The first ones warm the model up.
             if self.calls > 5 {
                 self.entered.send(()).unwrap();
-                drop(self.gate.recv());
+                let _ = self.gate.recv();
             }
             self.inner.classify(frames, scores)
         }
@@ -344,7 +340,7 @@ fn a_model_that_fails_is_started_again_while_listening_goes_on() {
     for khz in [6, 7] {
         let device = Device::default();
         let tell = device.plug();
-        let hark = Rig::start(Setup::mic(&device));
+        let hark = Rig::start(Setup::mic(&device).patient());
         let mut events = hark.subscribe();
         tell.send(Do::Play(
             [tone(0, 0.5), tone(khz, 1.5), tone(1, 0.4)].concat(),
@@ -498,7 +494,7 @@ fn a_keyword_model_that_panics_is_started_again() {
     }
     let device = Device::default();
     let tell = device.plug();
-    let mut setup = Setup::mic(&device);
+    let mut setup = Setup::mic(&device).patient();
     setup.makers.keyword = Arc::new(|_| {
         Ok(Box::new(Faint {
             inner: Words::make()?,
@@ -529,7 +525,7 @@ fn a_device_that_hangs_holds_nothing_up() {
     let (keep, hung) = unbounded::<()>();
     let mut setup = Setup::mic(&device);
     setup.makers.source = Arc::new(move |_, _| {
-        drop(hung.recv());
+        let _ = hung.recv();
         Err(AudioError::Device("too late".into()))
     });
     let hark = Rig::start(setup);

@@ -2,10 +2,14 @@
 //!
 //! No resampling, no thread. A file that ends early or has damaged packets gives what can be read;
 //! a damaged packet is replaced by silence of the usual length, so that times behind it stay right.
+//! symphonia panics on some damaged files; that ends the file, not the program.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
@@ -50,6 +54,10 @@ impl Decoder {
     /// When there is no such file, it is not a sound file, its codec is not known, it holds no
     /// sound, or its rate is out of range.
     pub fn open(path: &Path) -> Result<Self, AudioError> {
+        guarded(path, || Self::open_unguarded(path))
+    }
+
+    fn open_unguarded(path: &Path) -> Result<Self, AudioError> {
         let fail = |what: String| decode_error(path, what);
         let metadata =
             std::fs::metadata(path).map_err(|error| fail(format!("cannot open it: {error}")))?;
@@ -147,7 +155,11 @@ impl Decoder {
             self.first_waits = false;
             return Ok(Some(&self.samples));
         }
-        Ok(self.decode_block()?.then_some(self.samples.as_slice()))
+        let path = self.path.clone();
+        let decoded = guarded(&path, || self.decode_block());
+        // After an error its state is not to be relied on.
+        self.ended |= decoded.is_err();
+        Ok(decoded?.then_some(self.samples.as_slice()))
     }
 
     /// Decodes the next non-empty block into `samples`; `false` at the end.
@@ -163,7 +175,7 @@ impl Decoder {
                     return Err(decode_error(&self.path, format!("cannot read it: {error}")));
                 }
                 Err(error) => {
-                    if self.format.rate_hz == 0 {
+                    if self.format.rate_hz == 0 && !matches!(error, Error::IoError(_)) {
                         return Err(decode_error(
                             &self.path,
                             format!("it cannot be read as sound: {}", plain(&error)),
@@ -282,6 +294,33 @@ fn is_exact(parameters: &AudioCodecParameters, declared_frames: Option<u64>) -> 
         .map_or(1, |channels| channels.count());
     let bytes = u64::from(parameters.bits_per_sample.unwrap_or(16)) / 8 * channels as u64;
     declared_frames.is_some_and(|frames| frames.saturating_mul(bytes) < PLACEHOLDER_BYTES)
+}
+
+thread_local! {
+    /// Whether a panic on this thread is expected and will be reported as an error.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` and makes an error of a panic in it, without the usual text on standard error.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, AudioError>) -> Result<T, AudioError> {
+    static QUIET_HOOK: Once = Once::new();
+    QUIET_HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !GUARDED.get() {
+                usual(info);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    result.unwrap_or_else(|_| {
+        Err(decode_error(
+            path,
+            "it is damaged in a way that its decoder does not survive".to_owned(),
+        ))
+    })
 }
 
 fn decode_error(path: &Path, what: String) -> AudioError {

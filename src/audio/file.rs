@@ -2,14 +2,14 @@
 //! whole for training.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::decode::Decoder;
 use super::feed::{Feed, Stop, due};
 use super::mix;
 use super::resample::Resampler;
 use super::ring::PcmWriter;
-use super::{AudioError, Format, Running, Source};
+use super::{AudioError, Format, PERIOD, Running, Source};
 use crate::clock::PIPELINE_RATE_HZ;
 
 /// A sound file as mono blocks at the pipeline rate, without loading the whole file.
@@ -96,9 +96,6 @@ pub fn decode_mono_16k(path: &Path) -> Result<Vec<f32>, AudioError> {
     Ok(samples)
 }
 
-/// Length of the pieces in which a paced file arrives: as from a microphone.
-const PACE: Duration = Duration::from_millis(50);
-
 /// A sound file as a source: as fast as the reader takes it, or paced like a microphone.
 pub struct FileSource {
     name: String,
@@ -147,7 +144,7 @@ fn play(
     stop: &Stop,
 ) -> Result<(), AudioError> {
     let Format { rate_hz, channels } = decoder.format();
-    let piece_frames = (PACE.as_secs_f64() * f64::from(rate_hz)).ceil() as usize;
+    let piece_frames = (PERIOD.as_secs_f64() * f64::from(rate_hz)).ceil() as usize;
     let start = Instant::now();
     let mut frames = 0u64;
     while let Some(block) = decoder.next_block()? {

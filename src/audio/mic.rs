@@ -9,8 +9,8 @@
 //! that made it: through ALSA's PulseAudio plugin, dropping a stream of a dead server never returns.
 //! Noticing that no samples arrive is left to the listener.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,15 +23,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::alsa_names::{self, PROC_ASOUND};
 use super::ring::PcmWriter;
-use super::{AudioError, Format, Health, Running, Source};
+use super::{AudioError, Format, Health, PERIOD, Running, Source};
 
-/// How often the device should deliver, in milliseconds. Every delivery costs the sound server's
-/// client code a fixed price, so few large ones; a word's latency bounds it from above.
-const PERIOD_MS: u32 = 50;
 /// How long a sound server may take for an answer.
 const ANSWER: Duration = Duration::from_secs(4);
-/// How many threads may hang in a sound server before no further one is risked.
-const MAX_HANGING: usize = 8;
+/// How many threads may talk to a sound server, or hang in one, before no further one is risked. A
+/// microphone that runs has three.
+const MAX_THREADS: usize = 24;
 /// Samples converted at a time.
 const SCRATCH: usize = 4096;
 
@@ -110,7 +108,6 @@ impl Source for Mic {
         let gone = Arc::new(AtomicBool::new(false));
         let callback = Callback::new(out, self.format(), Arc::clone(&gone));
         spawn("start the microphone", move || {
-            let mut hanging = Hanging::begin();
             let built = build(&self, callback, faults_in);
             let stream = match built.and_then(|stream| stream.play().map(|()| stream)) {
                 Ok(stream) => stream,
@@ -119,14 +116,11 @@ impl Source for Mic {
                     return;
                 }
             };
-            hanging.end();
             drop(ready_in.send(Ok(())));
             // Nothing is ever sent: this returns when the running source is dropped, at once when
             // whoever started it has given up waiting.
             let _ = stopped.recv();
-            hanging = Hanging::begin();
             drop(stream);
-            hanging.end();
         })?;
         match ready.recv_timeout(ANSWER) {
             Ok(result) => result?,
@@ -300,9 +294,8 @@ where
 fn buffer_size(config: &SupportedStreamConfig) -> BufferSize {
     match *config.buffer_size() {
         SupportedBufferSize::Range { min, max } => {
-            let wanted = u64::from(config.sample_rate()) * u64::from(PERIOD_MS) / 1000;
-            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
-            BufferSize::Fixed(wanted.min(max).max(min))
+            let wanted = f64::from(config.sample_rate()) * PERIOD.as_secs_f64();
+            BufferSize::Fixed((wanted as u32).min(max).max(min))
         }
         SupportedBufferSize::Unknown => BufferSize::Default,
     }
@@ -368,16 +361,23 @@ fn find_devices() -> Vec<Found> {
     found
 }
 
+/// The connection to the sound server, kept as long as the server lives: cpal's client leaves a thread
+/// and three descriptors behind when it is dropped while the server lives.
+static PULSE: Mutex<Option<cpal::Host>> = Mutex::new(None);
+
 fn pulse_devices() -> Vec<Found> {
-    let Ok(host) = cpal::host_from_id(HostId::PulseAudio) else {
-        return Vec::new();
-    };
-    let default = host
-        .default_input_device()
+    let mut kept = PULSE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut devices = kept.as_ref().and_then(|host| host.devices().ok());
+    if devices.is_none() {
+        *kept = cpal::host_from_id(HostId::PulseAudio).ok();
+        devices = kept.as_ref().and_then(|host| host.devices().ok());
+    }
+    let default = kept
+        .as_ref()
+        .and_then(HostTrait::default_input_device)
         .and_then(|device| Found::new(device, "pulseaudio"))
         .map(|default| default.name);
-    let mut found: Vec<Found> = host
-        .devices()
+    let mut found: Vec<Found> = devices
         .into_iter()
         .flatten()
         .filter(|device| {
@@ -493,39 +493,31 @@ fn no_answer(what: &str) -> AudioError {
     ))
 }
 
-/// Threads that are talking to a sound server now, or hang in one.
-static HANGING: AtomicUsize = AtomicUsize::new(0);
+/// Name of all threads that talk to a sound server; those that its client library starts inherit it.
+const THREAD_NAME: &str = "hark-mic";
 
-/// Counts this thread among those that may hang until it ends or [`Hanging::end`].
-struct Hanging(bool);
-
-impl Hanging {
-    fn begin() -> Self {
-        HANGING.fetch_add(1, Ordering::Relaxed);
-        Hanging(true)
-    }
-
-    fn end(&mut self) {
-        if std::mem::take(&mut self.0) {
-            HANGING.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Hanging {
-    fn drop(&mut self) {
-        self.end();
-    }
+/// How many threads talk to a sound server now, or hang in one. It falls again when the server wakes
+/// up or dies.
+fn mic_threads() -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|task| {
+            std::fs::read_to_string(task.path().join("comm"))
+                .is_ok_and(|name| name.trim_end() == THREAD_NAME)
+        })
+        .count()
 }
 
 fn spawn(what: &str, work: impl FnOnce() + Send + 'static) -> Result<(), AudioError> {
-    if HANGING.load(Ordering::Relaxed) >= MAX_HANGING {
+    if mic_threads() >= MAX_THREADS {
         return Err(AudioError::Device(format!(
-            "cannot {what}: {MAX_HANGING} earlier attempts still hang in the sound server; restart it"
+            "cannot {what}: {MAX_THREADS} threads of earlier attempts still hang in the sound server; restart it"
         )));
     }
     thread::Builder::new()
-        .name("hark-mic".to_owned())
+        .name(THREAD_NAME.to_owned())
         .spawn(work)
         .map(drop)
         .map_err(|error| AudioError::Device(format!("cannot {what}: no thread for it: {error}")))
@@ -538,7 +530,6 @@ fn within_limit<T: Send + 'static>(
 ) -> Result<T, AudioError> {
     let (done, result) = bounded(1);
     spawn(what, move || {
-        let _hanging = Hanging::begin();
         // When nobody waits any more, the result ends here.
         drop(done.send(work()));
     })?;
@@ -639,12 +630,24 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_hangs_is_left_behind_and_the_count_is_bounded() {
-        let (_never, forever) = bounded::<()>(0);
-        let guards: Vec<Hanging> = (0..MAX_HANGING).map(|_| Hanging::begin()).collect();
-        let error = within_limit("ask", move || forever.recv().is_ok()).unwrap_err();
+    fn threads_that_hang_are_left_behind_and_bounded() {
+        let (release, forever) = bounded::<()>(0);
+        let (started_in, started) = bounded(0);
+        for _ in 0..MAX_THREADS {
+            let (forever, started_in) = (forever.clone(), started_in.clone());
+            spawn("hang", move || {
+                started_in.send(()).unwrap();
+                assert!(forever.recv().is_err());
+            })
+            .unwrap();
+            started.recv().unwrap();
+        }
+        let error = within_limit("ask", || 7).unwrap_err();
         assert!(error.to_string().contains("still hang"), "{error}");
-        drop(guards);
+        drop(release);
+        while mic_threads() >= MAX_THREADS {
+            thread::yield_now();
+        }
         assert_eq!(within_limit("ask", || 7).unwrap(), 7);
     }
 }

@@ -17,7 +17,15 @@ pub mod silence;
 pub mod spec;
 pub mod synth;
 
+use std::time::Duration;
+
 use ring::PcmWriter;
+
+/// How often a live source delivers; a listener should wait for as much.
+///
+/// Every delivery from PulseAudio costs about 0.2 ms in the client library, whatever its length: 1 % of
+/// a core at 20 ms, 0.4 % at 60 ms, 0.3 % at 80 ms. A word's latency bounds it from above.
+pub const PERIOD: Duration = Duration::from_millis(60);
 
 /// The native form of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,8 +28,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .iter()
         .map(if args.json { as_json } else { as_text })
         .collect();
-    out::text(text)?;
-    Ok(())
+    Ok(out::text(text)?)
 }
 
 fn as_json(device: &DeviceInfo) -> String {

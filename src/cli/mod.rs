@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod classify;
 mod completions;
+mod daemon;
 mod data;
 mod devices;
 mod doctor;

@@ -10,7 +10,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{self, Flags};
-use crate::daemon::{self, DaemonError, Makers, Options, signals};
+use crate::daemon::signals::{self, Signal};
+use crate::daemon::{self, DaemonError, Makers, Options};
 use crate::pipeline::Limits;
 
 /// Arguments of `hark run`.
@@ -66,13 +67,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         // know at once.
         wait_for_source: is_service(),
         lines,
-        signals: signals::listen().context("cannot follow signals")?,
+        signals: signals::listen(hangup()).context("cannot follow signals")?,
     });
-    ended.map_err(unwrap)
+    ended.map_err(unwrap_daemon_error)
 }
 
 /// The error that decides on the exit code.
-fn unwrap(error: DaemonError) -> anyhow::Error {
+pub(super) fn unwrap_daemon_error(error: DaemonError) -> anyhow::Error {
     match error {
         DaemonError::Config(error) => error.into(),
         DaemonError::Rule(error) => error.into(),
@@ -88,6 +89,15 @@ fn is_service() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some() || is_journal()
 }
 
+/// What SIGHUP asks for: a daemon reads its configuration again; a program in a terminal ends with it.
+fn hangup() -> Signal {
+    if !is_service() && io::stderr().is_terminal() {
+        Signal::End
+    } else {
+        Signal::Reload
+    }
+}
+
 /// Whether standard error goes to the journal: systemd names its device and inode.
 fn is_journal() -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else {
@@ -101,6 +111,8 @@ fn is_journal() -> bool {
 fn start_log(args: &Args) -> anyhow::Result<()> {
     let level = match (args.quiet, args.verbose) {
         (true, _) => "warn",
+        // The journal is kept, and what was heard at home is not for keeping.
+        (false, 0) if is_service() => "warn,harkd=info,harkd::heard=off",
         (false, 0) => "warn,harkd=info",
         (false, 1) => "info,harkd=debug",
         (false, _) => "debug,harkd=trace",

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
+use super::out;
 use crate::features::log_mel;
 use crate::models::ModelError;
 use crate::nn::spec::NetSpec;
@@ -66,6 +67,9 @@ pub struct Args {
     seed: u64,
 }
 
+/// Utterances of espeak-ng among the negatives of the keyword model.
+const SPOKEN: usize = 300;
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -74,23 +78,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let began = Instant::now();
     let library = Arc::new(Library::open(&args.data, |_| true)?);
-    eprintln!(
+    out::note(format_args!(
         "{} clips in {:.1} s",
         library.sounds.len(),
         began.elapsed().as_secs_f32()
-    );
+    ));
     let start = start(&args.base, args.seed)?;
     let (mut recipe, source): (Recipe, Arc<dyn ExampleSource>) = match start.card.task.as_str() {
         "keyword" => {
-            let data = KeywordData::new(library.clone());
+            let mut data = KeywordData::new(library.clone());
             data.validate()
                 .map_err(|what| ModelError::Shape(format!("{}: {what}", args.data.display())))?;
+            if let Err(error) = data.speak(SPOKEN, args.seed) {
+                out::note(format_args!("without made speech: {error}"));
+            }
             (recipe::keyword(), Arc::new(data))
         }
         "event" => {
             let data = EventData::new(library.clone(), args.hold_fold);
             for name in data.without_data() {
-                eprintln!("no clip of '{name}': left to the teacher");
+                out::note(format_args!("no clip of '{name}': left to the teacher"));
             }
             (recipe::event(), Arc::new(data))
         }
@@ -130,12 +137,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             } else {
                 String::new()
             };
-            eprintln!(
+            out::note(format_args!(
                 "round {}/{rounds}, {:.0} s: loss {:.4} {measured}",
                 round.round,
                 began.elapsed().as_secs_f32(),
                 round.loss
-            );
+            ));
             if round.round % 4 == 0 {
                 checkpoint.write(&path)?;
             }
@@ -143,7 +150,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         },
     )?;
     trained.write(&path)?;
-    println!("{}", path.display());
+    out::line(format_args!("{}", path.display()))?;
     Ok(())
 }
 

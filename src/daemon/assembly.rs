@@ -9,7 +9,8 @@ use crate::clock::PIPELINE_RATE_HZ;
 use crate::config::Config;
 use crate::detect::{Content, Engine};
 use crate::features::{Frontend, HOP, LogMel};
-use crate::models::{self, Classifier, ModelError, Spotter};
+use crate::models::registry::{self, Model};
+use crate::models::{Classifier, ModelError, ModelInfo, Spotter, Task};
 use crate::pipeline::{EventModel, Factory, Limits, Models, Pace, Setup};
 
 /// Makes a front end.
@@ -37,24 +38,33 @@ impl Default for Makers {
     fn default() -> Self {
         Makers {
             front: Arc::new(|| Box::new(LogMel::new())),
-            keyword: Arc::new(|name| embedded(name, models::embedded_keyword)),
-            event: Arc::new(|name| embedded(name, models::embedded_event)),
+            keyword: Arc::new(|name| match named(name, Task::Keyword)? {
+                Model::Spotter(model) => Ok(model),
+                Model::Classifier(model) => Err(wrong_task(model.info(), Task::Keyword)),
+            }),
+            event: Arc::new(|name| match named(name, Task::Event)? {
+                Model::Classifier(model) => Ok(model),
+                Model::Spotter(model) => Err(wrong_task(model.info(), Task::Event)),
+            }),
             source: Arc::new(open),
         }
     }
 }
 
-/// Only the embedded models exist so far.
-fn embedded<M: ?Sized>(
-    name: &str,
-    make: fn() -> Result<Box<M>, ModelError>,
-) -> Result<Box<M>, ModelError> {
+fn named(name: &str, task: Task) -> Result<Model, ModelError> {
     match name {
-        "" => make(),
-        other => Err(ModelError::Unknown(format!(
-            "model '{other}' is not known; leave model = \"\" for the embedded one"
-        ))),
+        "" => registry::load(registry::default_for(task)),
+        name => registry::open(name),
     }
+}
+
+fn wrong_task(info: &ModelInfo, wanted: Task) -> ModelError {
+    ModelError::Unknown(format!(
+        "model '{}' answers {}, not {}; 'hark models list' shows which does",
+        info.name,
+        info.task.as_str(),
+        wanted.as_str()
+    ))
 }
 
 impl Makers {

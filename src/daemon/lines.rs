@@ -1,15 +1,16 @@
 //! Event records as lines on a stream, for `hark run --json`.
 //!
-//! A thread of its own writes, so that a reader that is slow never holds the daemon up. Lines for
-//! complete sources wait for room, for nothing of a file may be missing; those of a live source are
-//! left out and counted.
+//! A thread of its own writes, so that a reader that is slow never holds the daemon up. Of a file
+//! nothing may be missing, so its lines wait however many they are; those of a live source are left
+//! out and counted once there are too many.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
 
+use super::signals::Signal;
 use crate::event::Event;
 use crate::outputs::protocol::event_line;
 
@@ -20,17 +21,20 @@ const QUEUE: usize = 1024;
 pub(super) struct Lines {
     queue: Sender<Arc<Event>>,
     closed: Receiver<()>,
-    complete: bool,
     left_out: u64,
 }
 
 impl Lines {
-    /// Starts to write to `to`.
+    /// Starts to write to `to`; `complete` leaves nothing out.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(mut to: Box<dyn Write + Send>, complete: bool) -> io::Result<Self> {
-        let (queue, events) = bounded::<Arc<Event>>(QUEUE);
+        let (queue, events) = if complete {
+            unbounded::<Arc<Event>>()
+        } else {
+            bounded(QUEUE)
+        };
         // Closed, without a message, when the thread has ended.
         let (alive, closed) = bounded::<()>(0);
         std::thread::Builder::new()
@@ -50,7 +54,6 @@ impl Lines {
         Ok(Lines {
             queue,
             closed,
-            complete,
             left_out: 0,
         })
     }
@@ -62,10 +65,8 @@ impl Lines {
 
     /// Takes an event.
     pub fn write(&mut self, event: Arc<Event>) {
-        if self.complete {
-            // A reader that has gone is seen on `closed`.
-            drop(self.queue.send(event));
-        } else if let Err(TrySendError::Full(_)) = self.queue.try_send(event) {
+        // A reader that has gone is seen on `closed`.
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(event) {
             self.left_out += 1;
             tracing::warn!(
                 "standard output is not read: {} events left out",
@@ -74,11 +75,18 @@ impl Lines {
         }
     }
 
-    /// Writes what is queued, at most for `limit`.
-    pub fn finish(self, limit: Duration) {
+    /// Writes what is queued, at most for `limit`, or until told to end.
+    pub fn finish(self, signals: &Receiver<Signal>, limit: Duration) {
         drop(self.queue);
-        // Only the end of the thread makes this return early.
-        let _ = self.closed.recv_timeout(limit);
+        let late = match limit {
+            Duration::MAX => never(),
+            limit => after(limit),
+        };
+        select! {
+            recv(self.closed) -> _ => {}
+            recv(signals) -> _ => {}
+            recv(late) -> _ => {}
+        }
     }
 }
 
@@ -124,11 +132,13 @@ mod tests {
 
     #[test]
     fn a_closed_reader_is_told_and_nothing_hangs() {
-        let mut lines = Lines::start(Box::new(Closed), true).unwrap();
-        for _ in 0..QUEUE + 10 {
-            lines.write(event());
+        for complete in [true, false] {
+            let mut lines = Lines::start(Box::new(Closed), complete).unwrap();
+            for _ in 0..QUEUE + 10 {
+                lines.write(event());
+            }
+            assert!(lines.closed().recv().is_err());
+            lines.finish(&never(), Duration::MAX);
         }
-        assert!(lines.closed().recv().is_err());
-        lines.finish(Duration::from_secs(5));
     }
 }

@@ -8,17 +8,18 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: end, with every open event closed.
+    /// End, with every open event closed.
     End,
-    /// SIGHUP: read the configuration again.
+    /// Read the configuration again.
     Reload,
 }
 
-/// Takes over SIGTERM, SIGINT and SIGHUP for the rest of the process.
+/// Takes over SIGTERM and SIGINT, which ask for the end, and SIGHUP, which asks for `hangup`, for the
+/// rest of the process.
 ///
 /// # Errors
 /// When the system does not give the handlers or a thread.
-pub fn listen() -> io::Result<Receiver<Signal>> {
+pub fn listen(hangup: Signal) -> io::Result<Receiver<Signal>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -36,7 +37,7 @@ pub fn listen() -> io::Result<Receiver<Signal>> {
                     let got = tokio::select! {
                         Some(()) = term.recv() => Signal::End,
                         Some(()) = int.recv() => Signal::End,
-                        Some(()) = hup.recv() => Signal::Reload,
+                        Some(()) = hup.recv() => hangup,
                         else => return,
                     };
                     if tell.send(got).is_err() {

@@ -1,9 +1,12 @@
 //! The models: one file per architecture, the registry, and the embedded weights.
 
+mod embedded;
 pub mod event;
 pub mod keyword;
 pub mod registry;
 pub mod verify;
+
+pub use embedded::{embedded_event, embedded_keyword};
 
 use std::sync::Arc;
 
@@ -127,24 +130,4 @@ fn info_of(checkpoint: &Checkpoint, sha256: Arc<str>, task: Task) -> Result<Mode
         parameters: checkpoint.parameters(),
         licence: card.licence.as_str().into(),
     })
-}
-
-/// The embedded keyword model.
-///
-/// # Errors
-/// When the embedded weights are damaged.
-pub fn embedded_keyword() -> Result<Box<dyn Spotter>, ModelError> {
-    Err(ModelError::Unknown(
-        "the keyword model is not trained yet".into(),
-    ))
-}
-
-/// The embedded event model.
-///
-/// # Errors
-/// When the embedded weights are damaged.
-pub fn embedded_event() -> Result<Box<dyn Classifier>, ModelError> {
-    Err(ModelError::Unknown(
-        "the event model is not trained yet".into(),
-    ))
 }

@@ -3,7 +3,13 @@
 //! What can change with the weights (labels, licence, number of parameters) is read from the
 //! weights' own metadata and not repeated here.
 
-use super::{Classifier, ModelError, ModelInfo, Spotter, Task, embedded_event, embedded_keyword};
+use std::path::Path;
+
+use super::{
+    Classifier, ModelError, ModelInfo, Spotter, Task, embedded_event, embedded_keyword,
+    event::EventModel, keyword::KeywordModel, verify::hex_sha256,
+};
+use crate::nn::weights::Checkpoint;
 
 /// A known checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +82,44 @@ pub fn load(row: &Row) -> Result<Model, ModelError> {
     }
 }
 
-/// Loads a model by its registry name.
+/// Loads a model by its registry name, or from a directory that holds `model.safetensors`, or from
+/// such a file.
 ///
 /// # Errors
 /// When the name is not known, or the weights are damaged.
 pub fn open(model: &str) -> Result<Model, ModelError> {
-    match find(model) {
-        Some(row) => load(row),
-        None => Err(unknown(model)),
+    if let Some(row) = find(model) {
+        return load(row);
+    }
+    let path = Path::new(model);
+    if path.is_dir() {
+        return open_file(&path.join("model.safetensors"));
+    }
+    if path.is_file() {
+        return open_file(path);
+    }
+    Err(unknown(model))
+}
+
+/// Loads a weights file that `hark train` has written.
+fn open_file(path: &Path) -> Result<Model, ModelError> {
+    let name = path.display();
+    let bytes =
+        std::fs::read(path).map_err(|error| ModelError::Read(format!("{name}: {error}")))?;
+    let checkpoint = Checkpoint::from_bytes(&bytes, &name.to_string())?;
+    let sha256 = hex_sha256(&bytes).into();
+    match checkpoint.card.task.as_str() {
+        "keyword" => Ok(Model::Spotter(Box::new(KeywordModel::new(
+            &checkpoint,
+            sha256,
+        )?))),
+        "event" => Ok(Model::Classifier(Box::new(EventModel::new(
+            &checkpoint,
+            sha256,
+        )?))),
+        other => Err(ModelError::Format(format!(
+            "{name}: header entry 'harkd', task: expected keyword or event, got '{other}'"
+        ))),
     }
 }
 

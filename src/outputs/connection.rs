@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -20,11 +21,12 @@ use tokio::time::Instant;
 use crate::command::{Answer, Refusal};
 
 use super::ask::{Inhibitor, unexpected};
+use super::filter::Filter;
 use super::protocol::{
     self, Code, DoneResult, DroppedRecord, ErrorRecord, EventRecord, HelloRecord, HistoryResult,
     LiveRecord, PromptsResult, ScoreRecord, StateRecord, StatusRecord, TopResult,
 };
-use super::request::{self, Call, Filter, MAX_LINE};
+use super::request::{self, Call, MAX_LINE};
 use super::{Heard, OutputCtx, ended};
 
 /// Events that wait for a slow reader before further ones are dropped (about 0.7 MB, and shared
@@ -52,9 +54,11 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
     let greeting = HelloRecord::new(cx.state.borrow_and_update().0);
     outbox.push(protocol::line(&greeting).into());
 
+    let mut counted = LiveReader::new(cx.live_readers.clone());
     let mut leave_at = Instant::now();
     while !(inbox.is_finished() && session.pending.is_none() && outbox.is_empty()) {
         let live = session.filter.as_ref().is_some_and(|filter| filter.live);
+        counted.set(live);
         tokio::select! {
             read = reader.read_buf(inbox.spare()), if inbox.has_room() => {
                 inbox.filled(read?);
@@ -80,7 +84,7 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
         }
         while session.pending.is_none() && outbox.has_room() {
             let Some(line) = inbox.next() else { break };
-            session.handle(line, &cx, &mut outbox);
+            session.handle(line, &mut cx, &mut outbox);
         }
     }
     // What was published before shutdown is in the queue of events: it still goes out, and what
@@ -104,6 +108,38 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
     tokio::time::timeout(FLUSH_LIMIT, flush)
         .await
         .unwrap_or(Ok(()))
+}
+
+/// Counts a client among those that follow the live picture, while it does.
+struct LiveReader {
+    readers: Arc<AtomicUsize>,
+    counted: bool,
+}
+
+impl LiveReader {
+    fn new(readers: Arc<AtomicUsize>) -> Self {
+        LiveReader {
+            readers,
+            counted: false,
+        }
+    }
+
+    fn set(&mut self, follows: bool) {
+        if follows != self.counted {
+            self.counted = follows;
+            if follows {
+                self.readers.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.readers.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for LiveReader {
+    fn drop(&mut self) {
+        self.set(false);
+    }
 }
 
 type Pending = Pin<Box<dyn Future<Output = (Value, Reply)> + Send>>;
@@ -143,7 +179,7 @@ struct Session {
 }
 
 impl Session {
-    fn handle(&mut self, line: Line, cx: &OutputCtx, outbox: &mut Outbox) {
+    fn handle(&mut self, line: Line, cx: &mut OutputCtx, outbox: &mut Outbox) {
         let text = match line {
             Line::Text(text) => text,
             Line::TooLong => {
@@ -161,6 +197,8 @@ impl Session {
                 // Before the answer can be read: whatever happens after it is received.
                 self.events = Some(cx.events.subscribe());
                 self.filter = Some(filter);
+                // The state in force comes first, with its reason, which the greeting lacks.
+                cx.state.mark_changed();
                 outbox.push(done(&id));
             }
             Ok(Call::Unsubscribe) => {

@@ -10,6 +10,7 @@ mod bind;
 pub mod client;
 mod connection;
 mod dbus;
+mod filter;
 pub mod protocol;
 mod request;
 mod socket;
@@ -17,6 +18,7 @@ mod socket;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 use crate::command::{Live, Notice, Request, State};
+use crate::config::paths::Paths;
 use crate::config::{Config, SocketConfig};
 use crate::event::Event;
 
@@ -55,9 +58,6 @@ pub enum BusError {
         /// What is wrong and what to do.
         why: String,
     },
-    /// There is no place for the socket.
-    #[error("there is no place for the socket: set XDG_RUNTIME_DIR, or give a path with --socket")]
-    NoRuntimeDir,
     /// The daemon closed the connection or spoke nonsense.
     #[error("{0}")]
     Broken(String),
@@ -123,6 +123,8 @@ pub struct OutputCtx {
     pub state: watch::Receiver<StateNow>,
     /// The newest live picture.
     pub live: watch::Receiver<Arc<Live>>,
+    /// Clients that follow it.
+    pub live_readers: Arc<AtomicUsize>,
     /// The way to the daemon's loop.
     pub asker: Asker,
     /// Turns true once: send what is queued, then return.
@@ -151,6 +153,7 @@ pub struct Outputs {
     runtime: Runtime,
     tasks: JoinSet<()>,
     publisher: Publisher,
+    live_readers: Arc<AtomicUsize>,
     shutdown: watch::Sender<bool>,
     tried: Vec<watch::Receiver<bool>>,
     socket: Option<PathBuf>,
@@ -177,7 +180,7 @@ pub fn spawn_all(
     let mut outputs: Vec<Arc<dyn Output>> = Vec::new();
     let mut socket = None;
     if config.socket.enabled {
-        let path = socket_path(&config.socket)?;
+        let path = socket_path(&config.socket);
         outputs.push(Arc::new(socket::Socket::new(bind::Bound::new(&path)?)));
         socket = Some(path);
     }
@@ -190,6 +193,7 @@ pub fn spawn_all(
     let (state, state_rx) = watch::channel((State::Loading, Arc::from("")));
     let (live, live_rx) = watch::channel(Arc::default());
     let (shutdown, shutdown_rx) = watch::channel(false);
+    let live_readers = Arc::new(AtomicUsize::new(0));
     let asker = Asker::new(requests);
     let mut tasks = JoinSet::new();
     let mut tried = Vec::new();
@@ -201,6 +205,7 @@ pub fn spawn_all(
             events: events.clone(),
             state: state_rx.clone(),
             live: live_rx.clone(),
+            live_readers: live_readers.clone(),
             asker: asker.clone(),
             shutdown: shutdown_rx.clone(),
             tried: Arc::new(tried_tx),
@@ -215,6 +220,7 @@ pub fn spawn_all(
             state,
             live,
         },
+        live_readers,
         shutdown,
         tried,
         socket,
@@ -246,6 +252,11 @@ impl Outputs {
     /// Tells every output; see [`Publisher::publish`].
     pub fn publish(&self, notice: Notice) {
         self.publisher.publish(notice);
+    }
+
+    /// Whether anybody follows the live picture.
+    pub fn is_live_wanted(&self) -> bool {
+        self.live_readers.load(Ordering::Relaxed) > 0
     }
 
     /// A handle to publish from other threads; it may outlive the outputs.
@@ -345,16 +356,10 @@ async fn ended(shutdown: &mut watch::Receiver<bool>) {
     drop(shutdown.wait_for(|end| *end).await);
 }
 
-/// The path of the socket: configured, or `$XDG_RUNTIME_DIR/hark/hark.sock`.
-///
-/// # Errors
-/// When none is configured and `XDG_RUNTIME_DIR` is not set.
-pub fn socket_path(config: &SocketConfig) -> Result<PathBuf, BusError> {
-    if let Some(path) = &config.path {
-        return Ok(path.clone());
-    }
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(dir) if !dir.is_empty() => Ok(PathBuf::from(dir).join("hark").join("hark.sock")),
-        _ => Err(BusError::NoRuntimeDir),
+/// The path of the socket: configured, or the default place of the user.
+pub fn socket_path(config: &SocketConfig) -> PathBuf {
+    match &config.path {
+        Some(path) => path.clone(),
+        None => Paths::current().socket(),
     }
 }

@@ -1,6 +1,6 @@
 //! The listener thread: the only one that touches sound.
 //!
-//! It wakes about twenty times a second, takes what the ring holds, and does everything for it in
+//! It wakes once a period of the source (60 ms), takes what the ring holds, and does everything for it in
 //! the order of the samples. Between wake-ups it obeys the daemon.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use super::load::Models;
 use super::recognise::{Parts, Recogniser};
 use super::stats::Stats;
-use super::supervise::{Limits, Pace, SourceFactory, Supervisor, Turn};
+use super::supervise::{Limits, Pace, Sound, SourceFactory, Supervisor, Turn};
 use super::window::Worker;
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, Format};
@@ -55,7 +55,12 @@ pub enum Report {
     /// Something was heard.
     Event(Event),
     /// Sound has stopped, and why; the source is being retried.
-    Stalled(AudioError),
+    Stalled {
+        /// Why.
+        error: AudioError,
+        /// Whether the source has never been there.
+        is_missing: bool,
+    },
     /// Sound arrives, for the first time or again.
     Heard,
     /// A model is broken or cannot keep up, and why; `None` when all is well again.
@@ -130,6 +135,7 @@ impl Pipeline {
             native: Vec::new(),
             pcm: Vec::new(),
             paused: None,
+            opened_once: false,
             fault: None,
         };
         let thread = std::thread::Builder::new()
@@ -231,6 +237,7 @@ struct Listener {
     pcm: Vec<f32>,
     /// Since when it is paused.
     paused: Option<Instant>,
+    opened_once: bool,
     /// The fault that the daemon knows of.
     fault: Option<Arc<str>>,
 }
@@ -285,9 +292,9 @@ impl Listener {
             Turn::Samples(block) => {
                 self.samples(block.lost_before);
                 match self.supervisor.judge() {
-                    Some(Turn::Heard) => self.heard(),
-                    Some(Turn::Stalled(error)) => self.stalled(error),
-                    _ => {}
+                    Some(Sound::Heard) => self.heard(),
+                    Some(Sound::Muted(error)) => self.stalled(error),
+                    None => {}
                 }
             }
             Turn::Stalled(error) => {
@@ -299,7 +306,6 @@ impl Listener {
                 self.stretch = None;
                 self.stalled(error);
             }
-            Turn::Heard => self.heard(),
             Turn::Idle(wait) => {
                 let Listener {
                     recogniser, report, ..
@@ -378,6 +384,7 @@ impl Listener {
             Ok(resampler) => resampler,
             Err(error) => return Next::End(Err(error)),
         };
+        self.opened_once = true;
         self.stats
             .opened(name, format.rate_hz, format.channels, again);
         if !outage.is_zero() {
@@ -469,7 +476,10 @@ impl Listener {
             tracing::warn!("{text}; trying again");
         }
         self.stats.fault(&text);
-        (self.report)(Report::Stalled(error));
+        (self.report)(Report::Stalled {
+            error,
+            is_missing: !self.opened_once,
+        });
     }
 
     fn tell_faults(&mut self) {

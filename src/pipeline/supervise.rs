@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::audio::ring::{Block, PcmReader, pcm_ring};
-use crate::audio::{AudioError, Format, Health, Running, Source};
+use crate::audio::silence::DigitalSilence;
+use crate::audio::{AudioError, Format, Health, PERIOD, Running, Source};
 
 /// Opens the source, at the start and again after an outage.
 pub type SourceFactory = Arc<dyn Fn() -> Result<Box<dyn Source>, AudioError> + Send + Sync>;
@@ -58,7 +59,7 @@ impl Default for Limits {
             open: Duration::from_secs(5),
             settled: Duration::from_secs(5),
             ring: Duration::from_secs(4),
-            gather: Duration::from_millis(50),
+            gather: PERIOD,
         }
     }
 }
@@ -82,12 +83,19 @@ pub enum Turn {
     Samples(Block),
     /// Sound has stopped, and why; the source is being retried.
     Stalled(AudioError),
-    /// Sound arrives, for the first time or again.
-    Heard,
     /// Nothing to read for at most this long.
     Idle(Duration),
     /// A file or pipe is over, and every sample of it was read.
     Ended,
+}
+
+/// A change of what arrives from a source that is open.
+#[derive(Debug)]
+pub enum Sound {
+    /// Sound arrives, for the first time or again.
+    Heard,
+    /// Samples arrive, and for long all of them were zero.
+    Muted(AudioError),
 }
 
 /// A started source with its end of the ring.
@@ -99,8 +107,7 @@ struct Open {
     last: Instant,
     opened: Instant,
     heard: bool,
-    /// Native samples of digital silence in a row.
-    zeros: u64,
+    silence: DigitalSilence,
 }
 
 type Attempt = Result<(Box<dyn Running>, PcmReader, Format, String), AudioError>;
@@ -183,7 +190,7 @@ impl Supervisor {
         }
     }
 
-    /// One turn: at most `limits.gather` of waiting while the source is open and none otherwise.
+    /// One turn: at most a few times `limits.gather` of waiting.
     /// Appends at most `max` mono samples at the native rate to `out`.
     pub fn turn(&mut self, out: &mut Vec<f32>, max: usize) -> Turn {
         match &mut self.state {
@@ -268,7 +275,7 @@ impl Supervisor {
                     last: now,
                     opened: now,
                     heard: false,
-                    zeros: 0,
+                    silence: DigitalSilence::default(),
                 }));
                 Turn::Opened {
                     name,
@@ -286,7 +293,9 @@ impl Supervisor {
             return Turn::Idle(Duration::ZERO);
         };
         let gather = (f64::from(open.format.rate_hz) * self.limits.gather.as_secs_f64()) as usize;
-        open.reader.wait(gather.clamp(1, max), self.limits.gather);
+        // Longer than a period, so that one that is late does not cost a wake-up for nothing.
+        let patience = self.limits.gather * 4;
+        open.reader.wait(gather.clamp(1, max), patience);
         // Asked before reading, so that what was written before the end is read before it is told.
         let health = open.running.health();
         let from = out.len();
@@ -296,11 +305,7 @@ impl Supervisor {
             open.last = now;
             open.heard = true;
             self.last_sound = Some(now);
-            if out[from..].iter().all(|&sample| sample == 0.0) {
-                open.zeros += block.samples as u64;
-            } else {
-                open.zeros = 0;
-            }
+            open.silence.push(&out[from..]);
             if now - open.opened > self.limits.settled {
                 self.retry = self.limits.first_retry;
             }
@@ -329,22 +334,22 @@ impl Supervisor {
 
     /// To be asked after samples: whether the state of the sound has changed with them. Digital
     /// silence stalls the source without closing it, for the device may be unmuted at any moment.
-    pub fn judge(&mut self) -> Option<Turn> {
+    pub fn judge(&mut self) -> Option<Sound> {
         let State::Open(open) = &self.state else {
             return None;
         };
-        let silent = Duration::from_secs_f64(open.zeros as f64 / f64::from(open.format.rate_hz));
-        let muted = self.pace == Pace::Live && silent >= self.limits.digital_silence;
+        let limit = self.limits.digital_silence;
+        let is_muted = self.pace == Pace::Live
+            && open.silence.seconds(open.format.rate_hz) >= limit.as_secs_f64();
         match self.told {
-            Told::Nothing | Told::Stalled if open.heard && !muted => {
+            Told::Nothing | Told::Stalled if open.heard && !is_muted => {
                 self.told = Told::Sound;
-                Some(Turn::Heard)
+                Some(Sound::Heard)
             }
-            Told::Nothing | Told::Sound if muted => {
+            Told::Nothing | Told::Sound if is_muted => {
                 self.told = Told::Stalled;
-                Some(Turn::Stalled(AudioError::Device(format!(
-                    "nothing but digital silence for {:?}: is the device muted?",
-                    self.limits.digital_silence
+                Some(Sound::Muted(AudioError::Device(format!(
+                    "nothing but digital silence for {limit:?}; is the device muted?"
                 ))))
             }
             _ => None,

@@ -10,10 +10,12 @@ use fastrand::Rng;
 
 use super::{
     augment::{self, chance, uniform},
+    espeak::{self, Voice},
     library::{Library, Sound},
     manifest::{Clip, Split},
     pool::{CONTEXT, Draft, ExampleSource, SPAN},
 };
+use crate::audio::{AudioError, synth};
 
 /// What the keyword model answers, in order; the first twelve are those of Speech Commands in the
 /// order of ARM's KWT-1, so that its scores can be taken over as they are.
@@ -47,6 +49,8 @@ pub struct KeywordData {
     words: Vec<Vec<usize>>,
     unknown: Vec<Vec<usize>>,
     noise: Vec<Vec<usize>>,
+    /// Words and sentences of a speech synthesiser, as negatives alone.
+    spoken: Vec<Vec<f32>>,
 }
 
 /// What label a clip has for the keyword model; `None` where it is no single word.
@@ -93,7 +97,25 @@ impl KeywordData {
             words,
             unknown,
             noise,
+            spoken: Vec::new(),
         }
+    }
+
+    /// Adds `count` words and short sentences that espeak-ng speaks in random voices.
+    ///
+    /// # Errors
+    /// When espeak-ng is not installed or fails.
+    pub fn speak(&mut self, count: usize, seed: u64) -> Result<(), AudioError> {
+        let mut rng = Rng::with_seed(seed);
+        for _ in 0..count {
+            let words = if rng.bool() { 1 } else { rng.usize(3..7) };
+            let text: Vec<&str> = (0..words)
+                .map(|_| espeak::WORDS[rng.usize(0..espeak::WORDS.len())])
+                .collect();
+            self.spoken
+                .push(espeak::speak(&text.join(" "), &Voice::random(&mut rng))?);
+        }
+        Ok(())
     }
 
     /// Says which group is empty, so that training does not start without it.
@@ -129,8 +151,14 @@ impl KeywordData {
 
     /// A bed of noise of `len` samples.
     fn bed(&self, rng: &mut Rng, len: usize) -> Vec<f32> {
-        if chance(rng, 0.2) {
-            return augment::coloured_noise(rng, len);
+        match rng.f32() {
+            x if x < 0.15 => return augment::coloured_noise(rng, len),
+            x if x < 0.30 => {
+                let made = synth::Sound::ALL[rng.usize(0..synth::Sound::ALL.len())];
+                let pcm = synth::render(made, rng, 2.0);
+                return augment::crop_or_loop(rng, &pcm, len);
+            }
+            _ => {}
         }
         let groups = [
             (0.6, &self.noise[0][..]),
@@ -143,14 +171,65 @@ impl KeywordData {
         }
     }
 
-    fn unknown_sound<'a>(&'a self, rng: &mut Rng) -> Option<&'a Sound> {
+    /// A word, or a stretch of speech, that is none of ours.
+    fn unknown_sound(&self, rng: &mut Rng) -> Option<(Vec<f32>, bool)> {
+        if !self.spoken.is_empty() && chance(rng, 0.15) {
+            return Some((self.spoken[rng.usize(0..self.spoken.len())].clone(), false));
+        }
         let [words, wake, speech, digits] = &self.unknown[..] else {
             return None;
         };
-        self.any(
-            rng,
-            &[(0.45, words), (0.25, wake), (0.15, speech), (0.15, digits)],
-        )
+        let groups = [
+            (0.45, &words[..]),
+            (0.25, wake),
+            (0.15, speech),
+            (0.15, digits),
+        ];
+        let sound = self.any(rng, &groups)?;
+        Some((sound.pcm(), sound.clip.set == "keywords"))
+    }
+
+    /// Speech that goes on without a pause, nobody's word at its end.
+    fn babble(&self, rng: &mut Rng) -> Draft {
+        let mut all = Vec::new();
+        while all.len() < SPAN + 8_000 {
+            let Some((pcm, _)) = self.unknown_sound(rng) else {
+                break;
+            };
+            let region = augment::active_region(&pcm, 30.0);
+            let mut part = pcm[region].to_vec();
+            let peak_db = uniform(rng, -9.0, 0.0);
+            augment::set_peak(&mut part, peak_db);
+            all.extend(part);
+            all.resize(all.len() + rng.usize(0..2_400), 0.0);
+        }
+        let mut canvas = augment::crop_or_pad(rng, &all, SPAN);
+        let level = augment::rms(&canvas);
+        self.room(rng, &mut canvas, level);
+        Draft {
+            pcm: canvas,
+            target: one_hot(UNKNOWN),
+            streamed: true,
+            teach: 0.0,
+            gain: 1.0,
+        }
+    }
+
+    /// Noise, colour, echoes and a level for what is in the canvas at `level`.
+    fn room(&self, rng: &mut Rng, canvas: &mut [f32], level: f32) {
+        if chance(rng, 0.85) {
+            let noise = self.bed(rng, canvas.len());
+            let snr = uniform(rng, -3.0, 30.0);
+            augment::add_at_snr(canvas, level, &noise, snr);
+        }
+        if chance(rng, 0.5) {
+            augment::colour(rng, canvas);
+        }
+        if chance(rng, 0.3) {
+            augment::echo(rng, canvas);
+        }
+        let peak_db = uniform(rng, -36.0, 0.0);
+        augment::set_peak(canvas, peak_db);
     }
 
     /// Puts `pcm` into the canvas so that its active region ends at `end`.
@@ -189,10 +268,9 @@ impl KeywordData {
     }
 
     /// A word, whole or only its beginning.
-    fn speech(&self, rng: &mut Rng, sound: &Sound, label: usize) -> Draft {
+    fn speech(&self, rng: &mut Rng, mut pcm: Vec<f32>, as_stored: bool, label: usize) -> Draft {
         let streamed = chance(rng, 0.6);
         let gentle = !streamed && chance(rng, 0.35);
-        let mut pcm = sound.pcm();
         let long = pcm.len() > SPAN;
         if long {
             pcm = augment::crop_or_pad(rng, &pcm, SPAN);
@@ -212,9 +290,8 @@ impl KeywordData {
         };
         if streamed {
             if chance(rng, 0.35)
-                && let Some(before) = self.unknown_sound(rng)
+                && let Some((before, _)) = self.unknown_sound(rng)
             {
-                let before = before.pcm();
                 let other = augment::active_region(&before, 30.0);
                 let mut context = vec![0.0; SPAN];
                 let gap = rng.usize(800..6_000) + region.len();
@@ -231,17 +308,21 @@ impl KeywordData {
                     .zip(&context)
                     .for_each(|(c, x)| *c += gain * x);
             }
-            if label >= FIRST_WORD && chance(rng, 0.07) {
-                // Its beginning alone is not the word yet.
-                let heard = (region.len() as f32 * uniform(rng, 0.1, 0.4)) as usize;
-                let end = SPAN + region.len() - heard;
+            if label >= FIRST_WORD && chance(rng, 0.12) {
+                // Its beginning alone is not the word yet, its end alone no longer.
+                let part = (region.len() as f32 * uniform(rng, 0.1, 0.4)) as usize;
+                let end = if rng.bool() {
+                    SPAN + region.len() - part
+                } else {
+                    SPAN - 16_000 + part
+                };
                 Self::place(&mut canvas, &pcm, &region, end);
                 (target, teach) = (one_hot(UNKNOWN), 0.0);
             } else {
                 let end = SPAN - rng.usize(480..7_200);
                 Self::place(&mut canvas, &pcm, &region, end);
             }
-        } else if sound.clip.set == "keywords" {
+        } else if as_stored {
             let shift = rng.usize(0..3_200) as isize - 1_600;
             let end = (region.end as isize + (SPAN - 16_000) as isize + shift).max(1) as usize;
             Self::place(&mut canvas, &pcm, &region, end);
@@ -251,19 +332,7 @@ impl KeywordData {
             Self::place(&mut canvas, &pcm, &region, end);
         }
         if !gentle {
-            if chance(rng, 0.85) {
-                let noise = self.bed(rng, SPAN);
-                let snr = uniform(rng, -3.0, 30.0);
-                augment::add_at_snr(&mut canvas, level, &noise, snr);
-            }
-            if chance(rng, 0.5) {
-                augment::colour(rng, &mut canvas);
-            }
-            if chance(rng, 0.3) {
-                augment::echo(rng, &mut canvas);
-            }
-            let peak_db = uniform(rng, -36.0, 0.0);
-            augment::set_peak(&mut canvas, peak_db);
+            self.room(rng, &mut canvas, level);
         }
         Draft {
             pcm: canvas,
@@ -283,19 +352,25 @@ fn one_hot(label: usize) -> Vec<f32> {
 
 impl ExampleSource for KeywordData {
     fn draw(&self, rng: &mut Rng) -> Draft {
-        let which = rng.f32();
-        if which < 0.12 {
-            return self.silence(rng);
-        }
-        if which < 0.36 {
-            if let Some(sound) = self.unknown_sound(rng) {
-                return self.speech(rng, sound, UNKNOWN);
+        match rng.f32() {
+            x if x < 0.16 => return self.silence(rng),
+            x if x < 0.26 => return self.babble(rng),
+            x if x < 0.46 => {
+                if let Some((pcm, as_stored)) = self.unknown_sound(rng) {
+                    return self.speech(rng, pcm, as_stored, UNKNOWN);
+                }
             }
+            _ => {}
         }
         let word = rng.usize(0..self.words.len());
         let group = &self.words[word];
         let sound = &self.library.sounds[group[rng.usize(0..group.len())]];
-        self.speech(rng, sound, word + FIRST_WORD)
+        self.speech(
+            rng,
+            sound.pcm(),
+            sound.clip.set == "keywords",
+            word + FIRST_WORD,
+        )
     }
 
     /// Mixes the teacher's softmax over its labels into the target.

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ pub fn available() -> bool {
 pub struct Bus {
     dir: tempfile::TempDir,
     child: Option<Child>,
+    /// Configuration file; `None`: that of session buses.
+    config: Option<PathBuf>,
 }
 
 impl Bus {
@@ -42,7 +44,32 @@ impl Bus {
         Bus {
             dir: tempfile::tempdir().unwrap(),
             child: None,
+            config: None,
         }
+    }
+
+    /// A bus that can start what the activation files in `services` describe.
+    pub fn start_with_services(services: &Path) -> Bus {
+        let mut bus = Bus::absent();
+        let config = bus.dir.path().join("bus.conf");
+        let text = format!(
+            r#"<busconfig>
+                 <type>session</type>
+                 <listen>{}</listen>
+                 <servicedir>{}</servicedir>
+                 <policy context="default">
+                   <allow send_destination="*" eavesdrop="true"/>
+                   <allow eavesdrop="true"/>
+                   <allow own="*"/>
+                 </policy>
+               </busconfig>"#,
+            bus.address(),
+            services.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        bus.config = Some(config);
+        bus.run();
+        bus
     }
 
     pub fn start() -> Bus {
@@ -54,8 +81,12 @@ impl Bus {
     /// Starts it, also again after [`Bus::kill`], at the same address.
     pub fn run(&mut self) {
         drop(std::fs::remove_file(self.socket()));
+        let config = match &self.config {
+            Some(path) => format!("--config-file={}", path.display()),
+            None => "--session".to_owned(),
+        };
         let mut child = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--nopidfile", "--print-address=1"])
+            .args([&config, "--nofork", "--nopidfile", "--print-address=1"])
             .arg(format!("--address={}", self.address()))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

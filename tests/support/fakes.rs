@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use harkd::audio::ring::PcmWriter;
 use harkd::audio::{AudioError, Format, Health, Running, Source};
 use harkd::clock::SampleIdx;
@@ -199,7 +199,7 @@ struct State {
 impl Device {
     /// A device that is there; what is sent is done by the source that is opened next.
     pub fn plug(&self) -> Sender<Do> {
-        let (tell, orders) = unbounded();
+        let (tell, orders) = bounded(16);
         let mut state = self.0.state.lock().unwrap();
         state.present = true;
         state.orders.push_back(orders);

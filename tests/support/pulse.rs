@@ -98,9 +98,16 @@ impl Pulse {
         Player(child)
     }
 
-    /// Stops and resumes all sound by suspending the sink.
-    pub fn suspend(&self, suspended: bool) {
-        self.pactl(&["suspend-sink", "vsink", if suspended { "1" } else { "0" }]);
+    /// Stops the server's process without ending it, or lets it go on: it neither delivers nor
+    /// answers meanwhile, and nobody's connection breaks.
+    pub fn freeze(&self, frozen: bool) {
+        let server = self.server.as_ref().expect("the server runs");
+        let status = Command::new("kill")
+            .arg(if frozen { "-STOP" } else { "-CONT" })
+            .arg(server.id().to_string())
+            .status()
+            .expect("kill runs");
+        assert!(status.success());
     }
 
     /// Mutes the default microphone, or not.

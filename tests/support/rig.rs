@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use harkd::config::paths::Paths;
@@ -128,7 +128,7 @@ impl Rig {
             let tried = tried.clone();
             move |spec, realtime| {
                 // Nobody listens after the first time.
-                drop(tried.send(()));
+                let _ = tried.send(());
                 source(spec, realtime)
             }
         });
@@ -149,7 +149,7 @@ impl Rig {
         };
         let thread = std::thread::spawn(move || {
             let result = daemon::run(options);
-            drop(tried.send(()));
+            let _ = tried.send(());
             tell.send(result).unwrap();
         });
         has_tried.recv_timeout(PATIENCE).unwrap();
@@ -184,7 +184,10 @@ impl Rig {
     pub fn subscribe(&self) -> Events {
         let mut client = self.client();
         client.call("subscribe", json!({"live": true})).unwrap();
-        Events { client }
+        Events {
+            client,
+            kept: Vec::new(),
+        }
     }
 
     /// Sends what SIGHUP sends.
@@ -206,10 +209,10 @@ impl Rig {
     }
 
     /// Waits for its end and gives the lines that it has written, as events.
-    pub fn lines(&self) -> Vec<Heard> {
-        let result = self.ended.recv_timeout(PATIENCE).expect("the daemon hangs");
-        result.unwrap();
-        let lines = self.lines.lock().unwrap();
+    pub fn lines(self) -> Vec<Heard> {
+        let lines = self.lines.clone();
+        self.ended().unwrap();
+        let lines = lines.lock().unwrap();
         String::from_utf8_lossy(&lines)
             .lines()
             .map(|line| Heard::from_value(&serde_json::from_str(line).unwrap()))
@@ -229,9 +232,11 @@ impl Write for Shared {
     }
 }
 
-/// A subscription.
+/// A subscription. Events and states come on ways of their own, so their order among each other is
+/// not asserted: what was not waited for yet is kept.
 pub struct Events {
     client: Client,
+    kept: Vec<Value>,
 }
 
 impl Events {
@@ -241,16 +246,25 @@ impl Events {
     }
 
     fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut seen = Vec::new();
-        while let Some(value) = self.next() {
-            if wanted(&value) {
-                return value;
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            if let Some(at) = self.kept.iter().position(&wanted) {
+                let found = self.kept.remove(at);
+                // A state that has passed is no longer in force.
+                let mut index = 0;
+                self.kept.retain(|value| {
+                    index += 1;
+                    index > at || value["type"] != "state" || found["type"] != "state"
+                });
+                return found;
             }
-            if value["type"] != "live" {
-                seen.push(value);
+            assert!(Instant::now() < limit, "no {what}, but {:#?}", self.kept);
+            match self.next() {
+                Some(value) if value["type"] == "live" => {}
+                Some(value) => self.kept.push(value),
+                None => panic!("closed before {what}, but {:#?}", self.kept),
             }
         }
-        panic!("the daemon has closed before {what}; it said {seen:#?}");
     }
 
     /// Waits for an event.
@@ -270,13 +284,14 @@ impl Events {
 
     /// Every event until the daemon closes.
     pub fn until_closed(&mut self) -> Vec<Heard> {
-        let mut heard = Vec::new();
+        let mut all = std::mem::take(&mut self.kept);
         while let Some(value) = self.next() {
-            if value["type"] == "event" {
-                heard.push(Heard::from_value(&value));
-            }
+            all.push(value);
         }
-        heard
+        all.iter()
+            .filter(|value| value["type"] == "event")
+            .map(Heard::from_value)
+            .collect()
     }
 }
 

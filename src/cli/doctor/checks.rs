@@ -11,8 +11,8 @@ use crate::audio::mic;
 use crate::config::{self, Config, Flags};
 use crate::kernels;
 use crate::models::registry::{self, ROWS};
-use crate::outputs::BusError;
 use crate::outputs::client::Client;
+use crate::outputs::{self, BusError};
 
 /// Name of the systemd user unit.
 const UNIT: &str = "hark.service";
@@ -171,8 +171,7 @@ fn sound_card_hint() -> Option<String> {
 
 /// Whether the daemon can make its socket, and nobody else can reach it.
 fn runtime_dir(config: &Config) -> Finding {
-    let socket = crate::outputs::socket_path(&config.socket)
-        .unwrap_or_else(|_| crate::config::paths::Paths::current().socket());
+    let socket = outputs::socket_path(&config.socket);
     let dir = socket.parent().unwrap_or(Path::new("/"));
     // What is missing is made by the daemon, with mode 700; what is above it decides.
     let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(dir);
@@ -249,8 +248,7 @@ fn daemon(config: &Config) -> Finding {
             "without it 'hark watch' and 'hark status' cannot ask",
         );
     }
-    let path = crate::outputs::socket_path(&config.socket)
-        .unwrap_or_else(|_| crate::config::paths::Paths::current().socket());
+    let path = outputs::socket_path(&config.socket);
     match Client::connect(&path) {
         Ok(client) => {
             let hello = client.hello;
