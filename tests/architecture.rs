@@ -77,12 +77,33 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The files that a module declares for its tests alone.
+fn test_files(path: &Path, text: &str) -> Vec<PathBuf> {
+    let dir = match path.file_stem() {
+        Some(stem) if stem != "mod" && stem != "lib" => path.with_extension(""),
+        _ => path.parent().unwrap().to_owned(),
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .windows(2)
+        .filter(|pair| pair[0] == "#[cfg(test)]")
+        .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
+        .map(|name| dir.join(format!("{name}.rs")))
+        .collect()
+}
+
+/// Every file of the program; those that hold only tests are left out.
 fn sources() -> Vec<SourceFile> {
     let src = root().join("src");
     let mut paths = Vec::new();
     walk(&src, &mut paths);
     paths.sort();
     assert!(paths.len() > 20, "the tree was not found in {src:?}");
+    let tests: Vec<PathBuf> = paths
+        .iter()
+        .flat_map(|path| test_files(path, &fs::read_to_string(path).unwrap()))
+        .collect();
+    paths.retain(|path| !tests.contains(path));
     paths
         .into_iter()
         .map(|path| {
@@ -377,4 +398,49 @@ fn nothing_reaches_for_the_network() {
         &["TcpStream", "TcpListener", "UdpSocket", "ToSocketAddrs"],
         |_| true,
     );
+}
+
+/// The verbs, from the file that dispatches them.
+fn verbs() -> Vec<String> {
+    let text = fs::read_to_string(root().join("src/cli/mod.rs")).unwrap();
+    let body = text.split("pub enum Verb {").nth(1).unwrap();
+    body.lines()
+        .take_while(|line| *line != "}")
+        .filter_map(|line| Some(line.trim().split_once('(')?.0.to_lowercase()))
+        .filter(|verb| verb.chars().all(char::is_alphabetic))
+        .collect()
+}
+
+#[test]
+fn the_readme_names_every_verb_and_every_file_it_points_to_exists() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let verbs = verbs();
+    assert!(verbs.len() >= 17, "{verbs:?}");
+    let missing: Vec<_> = verbs
+        .into_iter()
+        .filter(|verb| !readme.contains(&format!("hark {verb}")))
+        .collect();
+    report("verbs that the README does not show", missing);
+    let broken = readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(link, _)| link.to_owned())
+        .filter(|link| !link.contains("://") && !root().join(link).exists())
+        .collect();
+    report("links to files that are not there", broken);
+}
+
+#[test]
+fn the_install_targets_and_what_they_install_go_together() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    for file in [
+        "systemd/hark.service",
+        "systemd/org.harkd.Hark1.service",
+        "config/default.toml",
+    ] {
+        assert!(root().join(file).is_file(), "{file}");
+        assert!(makefile.contains(file), "{file} is not installed");
+    }
+    assert!(root().join("models/demo.flac").metadata().unwrap().len() < 400_000);
 }

@@ -188,6 +188,10 @@ fn live_pictures_and_states_come_when_asked_for() {
     let fake = Fake::start(Some(&path), "none").unwrap();
     let mut peer = Peer::greeted(&path);
     peer.ask("subscribe", json!({"live": true}));
+    assert_eq!(
+        peer.json(),
+        json!({"type": "state", "state": "listening", "reason": ""})
+    );
     fake.publish(Notice::Live(Arc::new(live())));
     let picture = peer.json();
     assert_eq!(picture["type"], "live");
@@ -414,7 +418,7 @@ fn a_second_daemon_is_refused_and_a_stale_socket_replaced() {
 #[test]
 fn the_client_says_when_no_daemon_is_there() {
     let (_dir, path) = place();
-    let error = Client::connect(&path).err().expect("nobody listens");
+    let error = Client::connect(&path).expect_err("nobody listens");
     assert_eq!(
         error.to_string(),
         format!(

@@ -56,6 +56,12 @@ pub(crate) fn complain(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "hark: {line}");
 }
 
+/// Writes a line about work in progress on standard error; whether anybody reads it does not matter.
+pub(crate) fn note(text: impl Display) {
+    // As above.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Whether a person looks at standard output.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()

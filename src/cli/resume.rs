@@ -21,10 +21,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     client.call("resume", json!({}))?;
     // An inhibitor outlasts a resume: whoever asks should hear why it is still quiet.
     let status = client.call("status", json!({}))?;
-    Ok(match holders(&status) {
+    match holders(&status) {
         None => out::line("resumed")?,
         Some(holders) => out::line(format_args!("resumed, but still inhibited by {holders}"))?,
-    })
+    }
+    Ok(())
 }
 
 fn holders(status: &Value) -> Option<String> {

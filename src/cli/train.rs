@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 
+use super::out;
 use crate::features::log_mel;
 use crate::models::ModelError;
 use crate::nn::spec::NetSpec;
@@ -66,6 +67,10 @@ pub struct Args {
     seed: u64,
 }
 
+/// Bases that are trained from scratch.
+const KEYWORD: &str = "hark-keyword";
+const EVENT: &str = "hark-event";
+
 /// Utterances of espeak-ng among the negatives of the keyword model.
 const SPOKEN: usize = 300;
 
@@ -77,11 +82,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let began = Instant::now();
     let library = Arc::new(Library::open(&args.data, |_| true)?);
-    eprintln!(
+    out::note(format_args!(
         "{} clips in {:.1} s",
         library.sounds.len(),
         began.elapsed().as_secs_f32()
-    );
+    ));
     let start = start(&args.base, args.seed)?;
     let (mut recipe, source): (Recipe, Arc<dyn ExampleSource>) = match start.card.task.as_str() {
         "keyword" => {
@@ -89,14 +94,21 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             data.validate()
                 .map_err(|what| ModelError::Shape(format!("{}: {what}", args.data.display())))?;
             if let Err(error) = data.speak(SPOKEN, args.seed) {
-                eprintln!("without made speech: {error}");
+                out::note(format_args!("without made speech: {error}"));
+            }
+            if args.base != KEYWORD {
+                eprintln!(
+                    "{} mistakes of {} among the negatives",
+                    data.mine(&start),
+                    args.base
+                );
             }
             (recipe::keyword(), Arc::new(data))
         }
         "event" => {
             let data = EventData::new(library.clone(), args.hold_fold);
             for name in data.without_data() {
-                eprintln!("no clip of '{name}': left to the teacher");
+                out::note(format_args!("no clip of '{name}': left to the teacher"));
             }
             (recipe::event(), Arc::new(data))
         }
@@ -136,12 +148,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             } else {
                 String::new()
             };
-            eprintln!(
+            out::note(format_args!(
                 "round {}/{rounds}, {:.0} s: loss {:.4} {measured}",
                 round.round,
                 began.elapsed().as_secs_f32(),
                 round.loss
-            );
+            ));
             if round.round % 4 == 0 {
                 checkpoint.write(&path)?;
             }
@@ -149,7 +161,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         },
     )?;
     trained.write(&path)?;
-    println!("{}", path.display());
+    out::line(format_args!("{}", path.display()))?;
     Ok(())
 }
 
@@ -168,8 +180,8 @@ fn start(base: &str, seed: u64) -> anyhow::Result<Checkpoint> {
         checkpoint
     };
     match base {
-        "hark-keyword" => Ok(fresh("keyword", &keyword_data::LABELS, recipe::keyword_net)),
-        "hark-event" => {
+        KEYWORD => Ok(fresh("keyword", &keyword_data::LABELS, recipe::keyword_net)),
+        EVENT => {
             let labels = event_labels::LABELS.map(|label| label.name);
             Ok(fresh("event", &labels, recipe::event_net))
         }

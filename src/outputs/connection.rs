@@ -21,11 +21,12 @@ use tokio::time::Instant;
 use crate::command::{Answer, Refusal};
 
 use super::ask::{Inhibitor, unexpected};
+use super::filter::Filter;
 use super::protocol::{
     self, Code, DoneResult, DroppedRecord, ErrorRecord, EventRecord, HelloRecord, HistoryResult,
     LiveRecord, PromptsResult, ScoreRecord, StateRecord, StatusRecord, TopResult,
 };
-use super::request::{self, Call, Filter, MAX_LINE};
+use super::request::{self, Call, MAX_LINE};
 use super::{Heard, OutputCtx, ended};
 
 /// Events that wait for a slow reader before further ones are dropped (about 0.7 MB, and shared
@@ -83,7 +84,7 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
         }
         while session.pending.is_none() && outbox.has_room() {
             let Some(line) = inbox.next() else { break };
-            session.handle(line, &cx, &mut outbox);
+            session.handle(line, &mut cx, &mut outbox);
         }
     }
     // What was published before shutdown is in the queue of events: it still goes out, and what
@@ -178,7 +179,7 @@ struct Session {
 }
 
 impl Session {
-    fn handle(&mut self, line: Line, cx: &OutputCtx, outbox: &mut Outbox) {
+    fn handle(&mut self, line: Line, cx: &mut OutputCtx, outbox: &mut Outbox) {
         let text = match line {
             Line::Text(text) => text,
             Line::TooLong => {
@@ -196,6 +197,8 @@ impl Session {
                 // Before the answer can be read: whatever happens after it is received.
                 self.events = Some(cx.events.subscribe());
                 self.filter = Some(filter);
+                // The state in force comes first, with its reason, which the greeting lacks.
+                cx.state.mark_changed();
                 outbox.push(done(&id));
             }
             Ok(Call::Unsubscribe) => {

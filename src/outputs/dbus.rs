@@ -9,32 +9,27 @@
 //! instant (a change of content) is an `EventStarted` whose `more` says `phase: instant`, and has
 //! no `EventEnded`.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+mod object;
+mod variant;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{Semaphore, watch};
+use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::fdo::{RequestNameFlags, RequestNameReply};
 use zbus::object_server::{InterfaceRef, SignalEmitter};
-use zbus::{Connection, Variant, fdo, interface};
 
-use crate::command::{Answer, Command, Refusal, State, Status};
 use crate::config::DbusConfig;
 use crate::event::{Event, Kind, Phase};
 
-use super::ask::{Asker, unexpected};
-use super::protocol::{EventRecord, ScoreRecord, StatusRecord};
-use super::{
-    Heard, NO_PROMPT_MODEL, Output, OutputCtx, OutputError, OutputFuture, StateNow, ended, request,
-};
+use super::protocol::EventRecord;
+use super::{Heard, Output, OutputCtx, OutputError, OutputFuture, ended};
+use object::{Hark1, MAX_INHIBITORS};
+use variant::{Fields, fields};
 
 /// The well-known name.
 const NAME: &str = "org.harkd.Hark1";
@@ -44,12 +39,6 @@ const PATH: &str = "/org/harkd/Hark1";
 
 /// How long the bus may take over anything.
 const BUS_LIMIT: Duration = Duration::from_secs(5);
-
-/// Inhibitors held over D-Bus at once; each holds a file descriptor.
-const MAX_INHIBITORS: usize = 64;
-
-/// A record as D-Bus carries it, `a{sv}`.
-type Fields = HashMap<String, Variant<'static>>;
 
 /// Which bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,11 +128,7 @@ impl Dbus {
             .method_timeout(BUS_LIMIT)
             .serve_at(
                 PATH,
-                Hark1 {
-                    asker: cx.asker.clone(),
-                    state: cx.state.clone(),
-                    inhibitors: self.inhibitors.clone(),
-                },
+                Hark1::new(cx.asker.clone(), cx.state.clone(), self.inhibitors.clone()),
             )
             .build()
             .await?;
@@ -255,253 +240,4 @@ async fn tell_state(object: &InterfaceRef<Hark1>) -> zbus::Result<()> {
     hark.paused_changed(emitter).await?;
     hark.sources_invalidate(emitter).await?;
     hark.models_invalidate(emitter).await
-}
-
-/// The fields of a record, without those that are null.
-fn fields<T: Serialize>(record: &T) -> Fields {
-    match serde_json::to_value(record) {
-        Ok(Value::Object(object)) => object_fields(object),
-        // The records are structures with string keys: they are always objects.
-        Ok(_) | Err(_) => Fields::new(),
-    }
-}
-
-fn object_fields(object: serde_json::Map<String, Value>) -> Fields {
-    object
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, variant(value)?)))
-        .collect()
-}
-
-fn variant(value: Value) -> Option<Variant<'static>> {
-    Some(match value {
-        Value::Null => return None,
-        Value::Bool(value) => Variant::from(value),
-        Value::Number(number) => match number.as_u64() {
-            Some(value) => Variant::from(value),
-            None => Variant::from(number.as_f64().unwrap_or_default()),
-        },
-        Value::String(text) => Variant::from(text),
-        Value::Object(object) => Variant::from(object_fields(object)),
-        Value::Array(list) if list.iter().any(Value::is_string) => Variant::from(
-            list.iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect::<Vec<String>>(),
-        ),
-        Value::Array(list) => Variant::from(
-            list.into_iter()
-                .filter_map(|entry| match entry {
-                    Value::Object(object) => Some(object_fields(object)),
-                    _ => None,
-                })
-                .collect::<Vec<Fields>>(),
-        ),
-    })
-}
-
-fn refused(refusal: Refusal) -> fdo::Error {
-    match refusal {
-        Refusal::BadParams(why) => fdo::Error::InvalidArgs(why),
-        Refusal::Busy(why) => fdo::Error::LimitsExceeded(why),
-        Refusal::Internal(why) => fdo::Error::Failed(why),
-    }
-}
-
-/// The object at [`PATH`].
-struct Hark1 {
-    asker: Asker,
-    state: watch::Receiver<StateNow>,
-    inhibitors: Arc<Semaphore>,
-}
-
-impl Hark1 {
-    async fn ask(&self, command: Command) -> fdo::Result<Answer> {
-        self.asker.ask(command).await.map_err(refused)
-    }
-
-    async fn order(&self, command: Command) -> fdo::Result<()> {
-        self.ask(command).await.map(drop)
-    }
-
-    async fn status(&self) -> fdo::Result<Box<Status>> {
-        match self.ask(Command::Status).await? {
-            Answer::Status(status) => Ok(status),
-            other => Err(refused(unexpected(&other))),
-        }
-    }
-}
-
-#[interface(name = "org.harkd.Hark1")]
-impl Hark1 {
-    /// Stops listening for so many seconds; 0: until resumed.
-    async fn pause(&self, seconds: u32) -> fdo::Result<()> {
-        let duration = match seconds {
-            0 => None,
-            _ => Some(request::pause_time(f64::from(seconds)).map_err(fdo::Error::InvalidArgs)?),
-        };
-        self.order(Command::Pause { duration }).await
-    }
-
-    /// Listens again.
-    async fn resume(&self) -> fdo::Result<()> {
-        self.order(Command::Resume).await
-    }
-
-    /// Reads the configuration again; a bad file leaves the old one running.
-    async fn reload(&self) -> fdo::Result<()> {
-        self.order(Command::Reload).await
-    }
-
-    /// Stops listening until the returned file descriptor, and every copy of it, is closed.
-    async fn inhibit(&self, who: String, why: String) -> fdo::Result<zbus::OwnedFd> {
-        let who = request::named(who).map_err(fdo::Error::InvalidArgs)?;
-        let permit = self.inhibitors.clone().try_acquire_owned().map_err(|_| {
-            fdo::Error::LimitsExceeded(format!("{MAX_INHIBITORS} inhibitors are held already"))
-        })?;
-        let io = |error: std::io::Error| fdo::Error::Failed(error.to_string());
-        let (mut ours, theirs) = UnixStream::pair().map_err(io)?;
-        let theirs = OwnedFd::from(theirs.into_std().map_err(io)?);
-        let inhibitor = self.asker.inhibit(who, why).await.map_err(refused)?;
-        tokio::spawn(async move {
-            // Nothing is expected: the end of the stream is the message.
-            let mut junk = [0; 64];
-            while matches!(ours.read(&mut junk).await, Ok(1..)) {}
-            drop((inhibitor, permit));
-        });
-        Ok(theirs.into())
-    }
-
-    /// The best labels at this moment, best first.
-    async fn top(&self, n: u32) -> fdo::Result<Vec<(String, f64)>> {
-        let n = request::entries(n as usize).map_err(fdo::Error::InvalidArgs)?;
-        match self.ask(Command::Top { n }).await? {
-            Answer::Top(top) => Ok(top
-                .iter()
-                .map(ScoreRecord::from)
-                .map(|entry| (entry.label.into_owned(), entry.score))
-                .collect()),
-            other => Err(refused(unexpected(&other))),
-        }
-    }
-
-    /// Not in this version: no prompt model is installed.
-    #[expect(unused_variables, reason = "the shape is fixed")]
-    async fn add_prompt(
-        &self,
-        name: &str,
-        phrases: Vec<String>,
-        threshold: f64,
-    ) -> fdo::Result<()> {
-        Err(fdo::Error::NotSupported(NO_PROMPT_MODEL.into()))
-    }
-
-    /// Not in this version: no prompt model is installed.
-    #[expect(unused_variables, reason = "the shape is fixed")]
-    async fn remove_prompt(&self, name: &str) -> fdo::Result<()> {
-        Err(fdo::Error::NotSupported(NO_PROMPT_MODEL.into()))
-    }
-
-    /// Sets the threshold of a rule until the next reload.
-    async fn set_threshold(&self, rule: String, threshold: f64) -> fdo::Result<()> {
-        let threshold = request::unit(threshold as f32)
-            .map_err(|why| fdo::Error::InvalidArgs(format!("threshold: {why}")))?;
-        self.order(Command::SetThreshold { rule, threshold }).await
-    }
-
-    /// The newest events, oldest first.
-    async fn history(&self, n: u32) -> fdo::Result<Vec<Fields>> {
-        let n = request::entries(n as usize).map_err(fdo::Error::InvalidArgs)?;
-        match self.ask(Command::History { n }).await? {
-            Answer::History(events) => Ok(events
-                .iter()
-                .map(|event| fields(&EventRecord::from(&**event)))
-                .collect()),
-            other => Err(refused(unexpected(&other))),
-        }
-    }
-
-    /// Everything about the daemon: sources, models, rules, losses, cost.
-    async fn stats(&self) -> fdo::Result<Fields> {
-        let status = self.status().await?;
-        Ok(fields(&StatusRecord::from(&*status)))
-    }
-
-    /// loading, listening, paused, stalled or degraded.
-    #[zbus(property)]
-    fn state(&self) -> String {
-        self.state.borrow().0.as_str().to_owned()
-    }
-
-    /// Whether it is paused; setting it pauses until resumed, or resumes.
-    #[zbus(property)]
-    fn paused(&self) -> bool {
-        self.state.borrow().0 == State::Paused
-    }
-
-    #[zbus(property)]
-    async fn set_paused(&self, paused: bool) -> fdo::Result<()> {
-        self.order(if paused {
-            Command::Pause { duration: None }
-        } else {
-            Command::Resume
-        })
-        .await
-    }
-
-    /// Version of the package.
-    #[zbus(property(emits_changed_signal = "const"))]
-    fn version(&self) -> &'static str {
-        env!("CARGO_PKG_VERSION")
-    }
-
-    /// Stable names of the sources.
-    #[zbus(property(emits_changed_signal = "invalidates"))]
-    async fn sources(&self) -> fdo::Result<Vec<String>> {
-        let status = self.status().await?;
-        Ok(status.sources.into_iter().map(|s| s.name).collect())
-    }
-
-    /// Registry names of the models.
-    #[zbus(property(emits_changed_signal = "invalidates"))]
-    async fn models(&self) -> fdo::Result<Vec<String>> {
-        let status = self.status().await?;
-        Ok(status.models.iter().map(|m| m.name.to_string()).collect())
-    }
-
-    /// Names of the live prompts; none in this version.
-    #[zbus(property(emits_changed_signal = "const"))]
-    fn prompts(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// A sound has begun; `more` carries the rest of the record.
-    #[zbus(signal)]
-    async fn event_started(
-        emitter: &SignalEmitter<'_>,
-        id: &str,
-        kind: &str,
-        label: &str,
-        score: f64,
-        more: Fields,
-    ) -> zbus::Result<()>;
-
-    /// It is over.
-    #[zbus(signal)]
-    async fn event_ended(
-        emitter: &SignalEmitter<'_>,
-        id: &str,
-        peak: f64,
-        duration_ms: u64,
-        more: Fields,
-    ) -> zbus::Result<()>;
-
-    /// A word was spoken.
-    #[zbus(signal)]
-    async fn keyword(
-        emitter: &SignalEmitter<'_>,
-        label: &str,
-        score: f64,
-        more: Fields,
-    ) -> zbus::Result<()>;
 }

@@ -10,6 +10,7 @@ mod bind;
 pub mod client;
 mod connection;
 mod dbus;
+mod filter;
 pub mod protocol;
 mod request;
 mod socket;

@@ -3,17 +3,15 @@
 //! Every value is checked here, so that the daemon's loop only sees commands that make sense;
 //! unknown keys are errors, and every message names the method, the key and what is allowed.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use ulid::Ulid;
 
 use crate::command::Command;
-use crate::event::{Event, Kind, Phase};
 
+use super::filter::Filter;
 use super::protocol::{Code, ErrorRecord};
 
 /// Longest line in bytes, without its end.
@@ -24,9 +22,6 @@ pub const MAX_ENTRIES: usize = 1000;
 
 /// Longest pause in seconds: a year. Whoever wants more can leave `seconds` out.
 pub const MAX_PAUSE_S: f64 = 366.0 * 86_400.0;
-
-/// Episodes a subscriber remembers at once.
-const MAX_EPISODES: usize = 4096;
 
 /// What is said about methods that need a prompt model.
 pub const NO_PROMPT_MODEL: &str = "no prompt model is installed in this version of hark";
@@ -150,7 +145,7 @@ fn params<T: DeserializeOwned>(method: &str, params: Map<String, Value>) -> Resu
 
 fn resolve(method: &str, given: Map<String, Value>) -> Result<Call, ErrorRecord> {
     match method {
-        "subscribe" => Filter::new(params(method, given)?).map(Call::Subscribe),
+        "subscribe" => subscribe(params(method, given)?).map(Call::Subscribe),
         "unsubscribe" => params::<NoParams>(method, given).map(|_| Call::Unsubscribe),
         "status" => params::<NoParams>(method, given).map(|_| Call::Ask(Command::Status)),
         "resume" => params::<NoParams>(method, given).map(|_| Call::Ask(Command::Resume)),
@@ -192,6 +187,18 @@ fn resolve(method: &str, given: Map<String, Value>) -> Result<Call, ErrorRecord>
             ))
         }
     }
+}
+
+fn subscribe(given: SubscribeParams) -> Result<Filter, ErrorRecord> {
+    let kinds = given
+        .kinds
+        .iter()
+        .map(|kind| kind.parse())
+        .collect::<Result<_, String>>()
+        .map_err(|error| bad(format!("subscribe: kinds: {error}")))?;
+    let min_score = unit(given.min_score.unwrap_or(0.0))
+        .map_err(|error| bad(format!("subscribe: min_score: {error}")))?;
+    Ok(Filter::new(kinds, given.labels, min_score, given.live))
 }
 
 fn count(method: &str, given: CountParams, default: usize) -> Result<usize, ErrorRecord> {
@@ -248,70 +255,10 @@ pub fn pause_time(seconds: f64) -> Result<Duration, String> {
     }
 }
 
-/// Which events a subscriber wants.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Filter {
-    kinds: Vec<Kind>,
-    labels: Vec<String>,
-    min_score: f32,
-    /// Live pictures and state changes too.
-    pub live: bool,
-    /// Episodes under way, and whether their start was let through.
-    episodes: HashMap<Ulid, bool>,
-}
-
-impl Filter {
-    fn new(given: SubscribeParams) -> Result<Self, ErrorRecord> {
-        let kinds = given
-            .kinds
-            .iter()
-            .map(|kind| kind.parse())
-            .collect::<Result<_, String>>()
-            .map_err(|error| bad(format!("subscribe: kinds: {error}")))?;
-        let min_score = unit(given.min_score.unwrap_or(0.0))
-            .map_err(|error| bad(format!("subscribe: min_score: {error}")))?;
-        Ok(Filter {
-            kinds,
-            labels: given.labels,
-            min_score,
-            live: given.live,
-            episodes: HashMap::new(),
-        })
-    }
-
-    /// Whether this subscriber wants `event`.
-    ///
-    /// The end of an episode goes where its start went, whatever its own score: what a subscriber
-    /// saw begin it also sees end. An end whose start came before the subscription is judged by
-    /// its peak.
-    pub fn passes(&mut self, event: &Event) -> bool {
-        let wanted = (self.kinds.is_empty() || self.kinds.contains(&event.kind))
-            && (self.labels.is_empty() || self.labels.iter().any(|label| **label == *event.label));
-        if !wanted {
-            return false;
-        }
-        match event.phase {
-            Phase::Instant => event.score >= self.min_score,
-            Phase::Start => {
-                let pass = event.score >= self.min_score;
-                // A reader that lags can miss ends; forgetting beats growing for ever.
-                if self.episodes.len() >= MAX_EPISODES {
-                    self.episodes.clear();
-                }
-                self.episodes.insert(event.id, pass);
-                pass
-            }
-            Phase::End => self
-                .episodes
-                .remove(&event.id)
-                .unwrap_or(event.peak >= self.min_score),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Kind;
 
     fn error(line: &str) -> (Value, Code, String) {
         let parsed = parse(line.as_bytes());
@@ -354,13 +301,12 @@ mod tests {
         check(r#"{"method":"prompts","params":{}}"#, Call::Prompts);
         check(
             r#"{"method":"subscribe","params":{"kinds":["keyword"],"labels":["yes"],"min_score":0.5,"live":true}}"#,
-            Call::Subscribe(Filter {
-                kinds: vec![Kind::Keyword],
-                labels: vec!["yes".into()],
-                min_score: 0.5,
-                live: true,
-                episodes: HashMap::new(),
-            }),
+            Call::Subscribe(Filter::new(
+                vec![Kind::Keyword],
+                vec!["yes".into()],
+                0.5,
+                true,
+            )),
         );
     }
 

@@ -384,17 +384,21 @@ fn a_configuration_that_does_not_hold_is_status_3_and_says_where() {
     };
     check("[event]\nenabeld = true\n", "2:1", "did you mean 'enabled'");
     check("[evnt]\n", "1:", "evnt");
-    check("[event\n", "1:", "");
-    check("[event]\nenabled = 3\n", "2:", "");
+    check("[event\n", "1:7", "unclosed");
+    check("[event]\nenabled = 3\n", "2:11", "true or false");
     let rule = |line: &str| {
         format!("[[rule]]\nname = \"x\"\nkind = \"event\"\nlabels = [\"Bell\"]\n{line}\n")
     };
-    check(&rule("threshold = 1.5"), "5:", "threshold");
-    check(&rule("threshold = -0.1"), "5:", "threshold");
-    check(&rule("threshold = nan"), "5:", "threshold");
-    check(&rule("refractory = -1"), "5:", "");
-    check(&rule("confirm = { hits = 3, of = 2 }"), "5:", "confirm");
-    check("[dbus]\nbus = \"number 9\"\n", "2:", "bus");
+    check(&rule("threshold = 1.5"), "5:13", "out of range");
+    check(&rule("threshold = -0.1"), "5:13", "out of range");
+    check(&rule("threshold = nan"), "5:13", "out of range");
+    check(&rule("refractory = -1"), "5:14", "out of range");
+    check(&rule("confirm = { hits = 3, of = 2 }"), "5:20", "hits = 3");
+
+    // A flag takes the place of what the file says, so this one is for `check` alone.
+    let bus = hark.write("bus.toml", b"[dbus]\nbus = \"number 9\"\n");
+    hark.run(&["check", "--config", bus.to_str().unwrap()])
+        .check_error(3, "bus.toml:2:7: unknown bus 'number 9'");
     hark.run(&["check", "--config", "/no/such.toml"])
         .check_error(3, "/no/such.toml");
     let ran = hark.run(&["check"]);

@@ -137,7 +137,7 @@ pub struct Measured {
 /// What was measured.
 pub enum Report {
     /// Clip by clip.
-    Clips(Measured),
+    Clips(Box<Measured>),
     /// On streams.
     Stream(StreamFigures),
 }
@@ -371,13 +371,13 @@ mod tests {
         main.add(0, &[0.1, 0.9]);
         main.add(1, &[0.2, 0.8]);
         main.add(1, &[0.3, 0.7]);
-        let report = Report::Clips(Measured {
+        let report = Report::Clips(Box::new(Measured {
             task: "keyword",
             main,
             words: None,
             precision: Vec::new(),
             glass: None,
-        });
+        }));
         let json = serde_json::to_value(report.record("m", "dev")).unwrap();
         assert_eq!(json["model"], "m");
         assert_eq!(json["n"], 3);

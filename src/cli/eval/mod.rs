@@ -118,7 +118,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         Model::Spotter(mut model) => {
             let library = open(&args, |clip| args.split.takes(clip))?;
-            Report::Clips(keyword::measure(&mut *model, &library, &args.data)?)
+            Report::Clips(Box::new(keyword::measure(
+                &mut *model,
+                &library,
+                &args.data,
+            )?))
         }
         Model::Classifier(mut model) => {
             let library = open(&args, |clip| args.split.takes(clip))?;
@@ -126,7 +130,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 fold: args.fold,
                 equal_loudness: args.equal_loudness,
             };
-            Report::Clips(event::measure(&mut *model, &library, &args.data, how)?)
+            Report::Clips(Box::new(event::measure(
+                &mut *model,
+                &library,
+                &args.data,
+                how,
+            )?))
         }
     };
     let record = report.record(&name, args.split.as_str());
