@@ -21,6 +21,8 @@ use crate::detect::{Content, Engine};
 use crate::event::Event;
 use crate::features::Frontend;
 
+/// A program whose sound is so far ahead of time is not live, and waiting for windows loses nothing.
+const AHEAD: Duration = Duration::from_secs(1);
 /// Sound taken from the ring at once.
 const READ: Duration = Duration::from_millis(100);
 
@@ -215,6 +217,7 @@ struct Stretch {
     /// Pipeline index of the resampler's sample 0.
     base: SampleIdx,
     format: Format,
+    opened: Instant,
 }
 
 impl Stretch {
@@ -298,7 +301,7 @@ impl Listener {
                 }
             }
             Turn::Stalled(error) => {
-                let for_good = self.pace != Pace::Live || matches!(error, AudioError::Spec(_));
+                let for_good = !self.pace.is_endless() || matches!(error, AudioError::Spec(_));
                 if for_good {
                     return Next::End(Err(error));
                 }
@@ -356,7 +359,7 @@ impl Listener {
             }
             Order::Resume => {
                 if let Some(since) = self.paused.take() {
-                    if self.pace == Pace::Live {
+                    if self.pace.is_endless() {
                         self.interrupt(since.elapsed());
                     }
                     self.supervisor.open();
@@ -397,6 +400,7 @@ impl Listener {
             resampler,
             base: self.recogniser.next_idx(),
             format,
+            opened: Instant::now(),
         });
         Next::Go
     }
@@ -410,6 +414,7 @@ impl Listener {
             native,
             pcm,
             stats,
+            pace,
             ..
         } = self;
         let Some(stretch) = stretch else {
@@ -428,6 +433,10 @@ impl Listener {
         stretch.resampler.push(native, pcm);
         stats.handled(pcm.len() as u64);
         recogniser.arrived(stretch.next_idx());
+        if *pace == Pace::Program {
+            let sound = stretch.next_idx().since(stretch.base);
+            recogniser.set_complete(sound > stretch.opened.elapsed() + AHEAD);
+        }
         recogniser.push(pcm, &mut emit);
     }
 
