@@ -97,11 +97,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 out::note(format_args!("without made speech: {error}"));
             }
             if args.base != KEYWORD {
-                eprintln!(
-                    "{} mistakes of {} among the negatives",
-                    data.mine(&start),
+                let mistakes = data.mine(&start);
+                out::note(format_args!(
+                    "{mistakes} mistakes of {} among the negatives",
                     args.base
-                );
+                ));
             }
             (recipe::keyword(), Arc::new(data))
         }
