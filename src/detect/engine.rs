@@ -572,7 +572,10 @@ mod tests {
             1,
             "the word goes on being confirmed, and the dead model vetoes nothing"
         );
-        assert_eq!(feed(&mut engine, Kind::Event, &["Dog"], 1, &[&[0.9]]).len(), 1);
+        assert_eq!(
+            feed(&mut engine, Kind::Event, &["Dog"], 1, &[&[0.9]]).len(),
+            1
+        );
     }
 
     #[test]

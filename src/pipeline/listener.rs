@@ -3,8 +3,8 @@
 //! It wakes once a period of the source (60 ms), takes what the ring holds, and does everything for it in
 //! the order of the samples. Between wake-ups it obeys the daemon.
 
-use std::sync::Arc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};

@@ -344,8 +344,7 @@ impl Hearing {
                     level_dbfs: job.level_dbfs,
                     noise_floor_dbfs: self.meter.noise_floor_dbfs(),
                 };
-                self.episodes
-                    .close_kind(Kind::Event, job.end, levels, emit);
+                self.episodes.close_kind(Kind::Event, job.end, levels, emit);
             }
         } else {
             model.show(&job.scores, 0.0);
