@@ -57,7 +57,7 @@ run: build
 	    exec $(HARK) run $(ARGS); \
 	else \
 	    echo 'make: no microphone on this machine; playing $(CLIP) through the same pipeline' >&2; \
-	    exec $(HARK) run --source file:$(CLIP) --realtime --bus none --json $(ARGS); \
+	    exec $(HARK) run --source file:$(CLIP) --realtime --bus none --json --quiet $(ARGS); \
 	fi
 
 test: test-packages

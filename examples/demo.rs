@@ -37,17 +37,17 @@ const SCENES: [Scene; 8] = [
     Scene {
         at_s: 2.0,
         peak: 0.4,
-        what: What::Word("computer", "en-us", 140),
+        what: What::Word("computer", "en-gb", 160),
     },
     Scene {
         at_s: 4.0,
         peak: 0.4,
-        what: What::Word("stop", "en-us", 120),
+        what: What::Word("stop", "en-us+m3", 160),
     },
     Scene {
         at_s: 6.0,
         peak: 0.4,
-        what: What::Word("yes", "en-us", 120),
+        what: What::Word("yes", "en-gb", 160),
     },
     Scene {
         at_s: 8.0,
@@ -57,7 +57,7 @@ const SCENES: [Scene; 8] = [
     Scene {
         at_s: 16.0,
         peak: 0.4,
-        what: What::Sound(Sound::Doorbell, 2.0, 47),
+        what: What::Sound(Sound::Doorbell, 2.0, 68),
     },
     Scene {
         at_s: 19.0,
@@ -72,7 +72,7 @@ const SCENES: [Scene; 8] = [
     Scene {
         at_s: 24.0,
         peak: 0.3,
-        what: What::Sound(Sound::Music, 4.0, 1),
+        what: What::Sound(Sound::Music, 4.0, 142),
     },
 ];
 

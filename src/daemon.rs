@@ -187,7 +187,7 @@ impl Daemon {
         let lines = lines
             .map(|to| Lines::start(to, pace == Pace::Complete))
             .transpose()?;
-        if pace != Pace::Live {
+        if !pace.is_endless() {
             outputs.wait_tried(OUTPUTS_READY);
         }
         let (reporter, reports) = unbounded();

@@ -399,3 +399,48 @@ fn nothing_reaches_for_the_network() {
         |_| true,
     );
 }
+
+/// The verbs, from the file that dispatches them.
+fn verbs() -> Vec<String> {
+    let text = fs::read_to_string(root().join("src/cli/mod.rs")).unwrap();
+    let body = text.split("pub enum Verb {").nth(1).unwrap();
+    body.lines()
+        .take_while(|line| *line != "}")
+        .filter_map(|line| Some(line.trim().split_once('(')?.0.to_lowercase()))
+        .filter(|verb| verb.chars().all(char::is_alphabetic))
+        .collect()
+}
+
+#[test]
+fn the_readme_names_every_verb_and_every_file_it_points_to_exists() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let verbs = verbs();
+    assert!(verbs.len() >= 17, "{verbs:?}");
+    let missing: Vec<_> = verbs
+        .into_iter()
+        .filter(|verb| !readme.contains(&format!("hark {verb}")))
+        .collect();
+    report("verbs that the README does not show", missing);
+    let broken = readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(link, _)| link.to_owned())
+        .filter(|link| !link.contains("://") && !root().join(link).exists())
+        .collect();
+    report("links to files that are not there", broken);
+}
+
+#[test]
+fn the_install_targets_and_what_they_install_go_together() {
+    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    for file in [
+        "systemd/hark.service",
+        "systemd/org.harkd.Hark1.service",
+        "config/default.toml",
+    ] {
+        assert!(root().join(file).is_file(), "{file}");
+        assert!(makefile.contains(file), "{file} is not installed");
+    }
+    assert!(root().join("models/demo.flac").metadata().unwrap().len() < 400_000);
+}

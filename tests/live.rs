@@ -7,20 +7,22 @@ mod support;
 
 #[path = "support/bus.rs"]
 mod bus;
+#[path = "support/follow.rs"]
+mod follow;
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bus::Bus;
+use follow::{Followed, PATIENCE};
 use harkd::outputs::client::Client;
 use serde_json::{Value, json};
 use support::pulse::Pulse;
 use support::write_wav;
 
-/// How long something may take that has no limit of its own.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The device is back: so soon must the daemon listen again.
 const RETURN_LIMIT: Duration = Duration::from_secs(3);
 /// Words that are said, with room between them.
@@ -29,7 +31,7 @@ const WORDS: [&str; 6] = ["computer", "stop", "yes", "go", "left", "no"];
 /// `hark run` under a stand-in for the service manager.
 struct Hark {
     child: Child,
-    notify: UnixDatagram,
+    told: Receiver<String>,
     socket: PathBuf,
 }
 
@@ -37,7 +39,17 @@ impl Hark {
     fn start(pulse: &Pulse, bus: &Bus) -> Self {
         let notify_path = pulse.runtime_dir().join("notify");
         let notify = UnixDatagram::bind(&notify_path).unwrap();
-        notify.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Read at once, as the service manager does: the queue of the socket is short.
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read) = notify.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                if tell.send(text).is_err() {
+                    return;
+                }
+            }
+        });
         let mut command = Command::new(env!("CARGO_BIN_EXE_hark"));
         pulse.point(&mut command);
         let child = command
@@ -51,7 +63,7 @@ impl Hark {
             .unwrap();
         let hark = Hark {
             child,
-            notify,
+            told,
             socket: pulse.runtime_dir().join("hark/hark.sock"),
         };
         hark.wait_notify("READY=1");
@@ -60,13 +72,9 @@ impl Hark {
 
     /// Waits until the service manager is told `what`.
     fn wait_notify(&self, what: &str) {
-        let mut buffer = [0; 4096];
         loop {
-            let read = self
-                .notify
-                .recv(&mut buffer)
-                .unwrap_or_else(|error| panic!("no {what}: {error}"));
-            let told = String::from_utf8_lossy(&buffer[..read]);
+            let told = self.told.recv_timeout(PATIENCE);
+            let told = told.unwrap_or_else(|error| panic!("no {what}: {error}"));
             if told.lines().any(|line| line == what) {
                 return;
             }
@@ -74,18 +82,11 @@ impl Hark {
     }
 
     fn client(&self) -> Client {
-        let mut client = Client::connect(&self.socket).unwrap();
-        client.set_timeout(Some(PATIENCE)).unwrap();
-        client
+        Client::connect(&self.socket).unwrap()
     }
 
     fn follow(&self) -> Followed {
-        let mut client = self.client();
-        client.call("subscribe", json!({"live": true})).unwrap();
-        Followed {
-            client,
-            kept: Vec::new(),
-        }
+        Followed::new(self.client())
     }
 
     fn status(&self) -> Value {
@@ -106,44 +107,6 @@ impl Drop for Hark {
         // It has usually ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A subscription that keeps what was not asked for yet.
-struct Followed {
-    client: Client,
-    kept: Vec<Value>,
-}
-
-impl Followed {
-    fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let limit = Instant::now() + PATIENCE;
-        loop {
-            if let Some(at) = self.kept.iter().position(&wanted) {
-                return self.kept.remove(at);
-            }
-            assert!(Instant::now() < limit, "no {what}, but {:#?}", self.kept);
-            let line = self.client.line().unwrap();
-            let line = line.unwrap_or_else(|| panic!("closed before {what}"));
-            let value: Value = serde_json::from_str(&line).unwrap();
-            if value["type"] != "live" {
-                self.kept.push(value);
-            }
-        }
-    }
-
-    fn keyword(&mut self) -> Value {
-        self.until("keyword", |value| value["kind"] == "keyword")
-    }
-
-    fn alarm(&mut self, phase: &str) -> Value {
-        self.until("alarm", |value| {
-            value["rule"] == "safety" && value["phase"] == phase
-        })
-    }
-
-    fn state(&mut self, state: &str) -> Value {
-        self.until(state, |value| value["type"] == "state" && value["state"] == state)
     }
 }
 
@@ -174,7 +137,11 @@ fn smoke_alarm(dir: &Path, seconds: f32) -> PathBuf {
             let is_on = cycle < 3.0 && cycle % 1.0 < 0.5;
             let wave = (std::f32::consts::TAU * 3_100.0 * time).sin();
             // A horn is driven hard and not pure.
-            if is_on { 0.5 * (3.0 * wave).tanh() } else { 0.0 }
+            if is_on {
+                0.5 * (3.0 * wave).tanh()
+            } else {
+                0.0
+            }
         })
         .collect();
     write_wav(&path, 16_000, &samples);
@@ -195,25 +162,22 @@ fn a_night_at_home() {
 
     // A word, on both ways.
     pulse.play(&speech).finish();
-    let word = heard.keyword();
-    let said = word["label"].as_str().unwrap().to_owned();
-    assert!(WORDS.contains(&said.as_str()), "{word}");
-    let (name, args) = next_signal(&monitor, &["Keyword"]);
-    assert_eq!((name.as_str(), args[0].as_str()), ("Keyword", Some(&*said)));
+    let word = heard.event("instant", "kind", "keyword");
+    let said = word["label"].as_str().unwrap();
+    assert!(WORDS.contains(&said), "{word}");
+    wait_signal(&monitor, "Keyword", &word["label"]);
     assert_eq!(hark.status()["state"], "listening");
     hark.wait_notify("WATCHDOG=1");
 
     // An alarm, and the sound server dies in the middle of it.
     let player = pulse.play(&alarm);
-    let start = heard.alarm("start");
-    let (_, args) = next_signal(&monitor, &["EventStarted"]);
-    assert_eq!(args[0].as_str(), start["id"].as_str());
+    let start = heard.event("start", "rule", "safety");
+    wait_signal(&monitor, "EventStarted", &start["id"]);
     pulse.kill();
     drop(player);
     heard.state("stalled");
-    assert_eq!(heard.alarm("end")["id"], start["id"]);
-    let (_, args) = next_signal(&monitor, &["EventEnded"]);
-    assert_eq!(args[0].as_str(), start["id"].as_str());
+    assert_eq!(heard.event("end", "rule", "safety")["id"], start["id"]);
+    wait_signal(&monitor, "EventEnded", &start["id"]);
 
     // It comes back without a restart of the daemon.
     pulse.restart();
@@ -223,9 +187,9 @@ fn a_night_at_home() {
     let source = hark.status()["sources"][0].clone();
     assert!(source["lost_samples"].as_u64().unwrap() > 0, "{source}");
     assert!(source["reopened"].as_u64().unwrap() >= 1, "{source}");
-    heard.kept.clear();
+    heard.forget();
     pulse.play(&speech).finish();
-    heard.keyword();
+    heard.event("instant", "kind", "keyword");
 
     // The bus stops and starts again; the name is claimed again.
     drop(monitor);
@@ -233,30 +197,28 @@ fn a_night_at_home() {
     bus.run();
     bus.wait_for_name();
     let monitor = bus.monitor();
-    heard.kept.clear();
+    heard.forget();
     let player = pulse.play(&alarm);
-    let start = heard.alarm("start");
-    let (_, args) = next_signal(&monitor, &["EventStarted"]);
-    assert_eq!(args[0].as_str(), start["id"].as_str());
+    let start = heard.event("start", "rule", "safety");
+    wait_signal(&monitor, "EventStarted", &start["id"]);
 
     // The end: what is open is closed, on both ways.
     hark.terminate();
     hark.wait_notify("STOPPING=1");
-    assert_eq!(heard.alarm("end")["id"], start["id"]);
-    let (_, args) = next_signal(&monitor, &["EventEnded"]);
-    assert_eq!(args[0].as_str(), start["id"].as_str());
+    assert_eq!(heard.event("end", "rule", "safety")["id"], start["id"]);
+    wait_signal(&monitor, "EventEnded", &start["id"]);
     let status = hark.child.wait().unwrap();
     assert!(status.success(), "{status}");
     drop(player);
     assert!(!hark.socket.exists(), "the socket is left behind");
 }
 
-/// The next signal with one of these names.
-fn next_signal(monitor: &bus::Monitor, names: &[&str]) -> (String, Value) {
+/// Waits for the signal of this name whose first argument is this.
+fn wait_signal(monitor: &bus::Monitor, name: &str, first: &Value) {
     loop {
-        let (name, args) = monitor.signal();
-        if names.contains(&name.as_str()) {
-            return (name, args);
+        let (got, args) = monitor.signal();
+        if got == name && args[0] == *first {
+            return;
         }
     }
 }

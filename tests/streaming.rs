@@ -4,10 +4,13 @@
 
 #[path = "support/fakes.rs"]
 mod fakes;
+#[path = "support/follow.rs"]
+mod follow;
 #[path = "support/rig.rs"]
 mod rig;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 use fakes::{ALARM, Device, Do, Words, tone};
@@ -147,7 +150,7 @@ fn a_pause_releases_the_device_and_resume_opens_it_again() {
 fn a_timed_pause_and_an_inhibitor_end_by_themselves() {
     let device = Device::default();
     let _first = device.plug();
-    let hark = Rig::start(Setup::mic(&device).patient());
+    let hark = Rig::start(Setup::mic(&device));
     let mut events = hark.subscribe();
     let _second = device.plug();
     hark.call("pause", json!({"seconds": 0.05})).unwrap();
@@ -213,7 +216,9 @@ fn a_source_that_fails_is_stalled_and_comes_back() {
 fn a_source_without_samples_is_opened_again() {
     let device = Device::default();
     let tell = device.plug();
-    let hark = Rig::start(Setup::mic(&device));
+    let mut setup = Setup::mic(&device);
+    setup.limits.no_samples = Duration::from_millis(400);
+    let hark = Rig::start(setup);
     let mut events = hark.subscribe();
     tell.send(Do::Play(tone(0, 0.2))).unwrap();
     let reason = events.state("stalled");
@@ -229,7 +234,7 @@ fn a_source_without_samples_is_opened_again() {
 fn digital_silence_is_stalled_but_not_reopened() {
     let device = Device::default();
     let tell = device.plug();
-    let hark = Rig::start(Setup::mic(&device).patient());
+    let hark = Rig::start(Setup::mic(&device));
     let mut events = hark.subscribe();
     tell.send(Do::Play(tone(0, 0.5))).unwrap();
     tell.send(Do::Play(vec![0.0; 16_000])).unwrap();
@@ -307,7 +312,7 @@ fn windows_that_come_too_fast_are_skipped_and_counted() {
     }
     let device = Device::default();
     let tell = device.plug();
-    let mut setup = Setup::mic(&device).patient();
+    let mut setup = Setup::mic(&device);
     let inner = setup.makers.event.clone();
     setup.makers.event = Arc::new(move |name| {
         Ok(Box::new(Slow {
@@ -320,7 +325,7 @@ fn windows_that_come_too_fast_are_skipped_and_counted() {
     let hark = Rig::start(setup);
     let mut events = hark.subscribe();
     tell.send(Do::Play(tone(0, 1.1))).unwrap();
-    has_entered.recv_timeout(fakes::PATIENCE).unwrap();
+    has_entered.recv_timeout(follow::PATIENCE).unwrap();
     tell.send(Do::Play(
         [tone(0, 14.0), tone(1, 0.4), tone(0, 0.2)].concat(),
     ))
@@ -336,11 +341,50 @@ fn windows_that_come_too_fast_are_skipped_and_counted() {
 }
 
 #[test]
+fn a_program_that_is_ahead_of_time_waits_for_its_windows() {
+    struct Busy(Box<dyn Classifier>);
+    impl Classifier for Busy {
+        fn info(&self) -> &ModelInfo {
+            self.0.info()
+        }
+        fn classify(&mut self, frames: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError> {
+            // Longer than the listener takes for half a second of sound.
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(10) {
+                std::hint::spin_loop();
+            }
+            self.0.classify(frames, scores)
+        }
+    }
+    let device = Device::default();
+    let tell = device.plug();
+    let mut setup = Setup::program(&device);
+    let inner = setup.makers.event.clone();
+    setup.makers.event = Arc::new(move |name| Ok(Box::new(Busy(inner(name)?))));
+    let hark = Rig::start(setup);
+    let mut events = hark.subscribe();
+    tell.send(Do::Play(
+        [tone(0, 30.0), tone(1, 0.4), tone(0, 0.2)].concat(),
+    ))
+    .unwrap();
+    events.event("instant", "yes");
+    let model = hark.status()["models"][1].clone();
+    assert!(model["steps"].as_u64().unwrap() >= 59, "{model}");
+    assert_eq!(model["skipped"], 0, "{model}");
+    tell.send(Do::End).unwrap();
+    let reason = events.state("stalled");
+    assert!(reason.contains("ended"), "{reason}");
+    let _next = device.plug();
+    device.wait(2, 1);
+    hark.end().unwrap();
+}
+
+#[test]
 fn a_model_that_fails_is_started_again_while_listening_goes_on() {
     for khz in [6, 7] {
         let device = Device::default();
         let tell = device.plug();
-        let hark = Rig::start(Setup::mic(&device).patient());
+        let hark = Rig::start(Setup::mic(&device));
         let mut events = hark.subscribe();
         tell.send(Do::Play(
             [tone(0, 0.5), tone(khz, 1.5), tone(1, 0.4)].concat(),
@@ -363,7 +407,7 @@ fn a_model_that_fails_is_started_again_while_listening_goes_on() {
 fn history_keeps_the_events_in_order() {
     let device = Device::default();
     let tell = device.plug();
-    let hark = Rig::start(Setup::mic(&device).patient());
+    let hark = Rig::start(Setup::mic(&device));
     let mut events = hark.subscribe();
     tell.send(Do::Play(scene())).unwrap();
     events.event("end", ALARM);
@@ -494,7 +538,7 @@ fn a_keyword_model_that_panics_is_started_again() {
     }
     let device = Device::default();
     let tell = device.plug();
-    let mut setup = Setup::mic(&device).patient();
+    let mut setup = Setup::mic(&device);
     setup.makers.keyword = Arc::new(|_| {
         Ok(Box::new(Faint {
             inner: Words::make()?,

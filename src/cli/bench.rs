@@ -90,7 +90,11 @@ impl Figure {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let makers = Makers::default();
     // The daemon first, so that nothing of the rest counts as its memory.
-    let mut figures = live(&makers, args.source.clone(), Duration::from_secs(args.seconds))?;
+    let mut figures = live(
+        &makers,
+        args.source.clone(),
+        Duration::from_secs(args.seconds),
+    )?;
     figures.extend(frames(&makers)?);
     figures.extend(windows(&makers)?);
     if args.json {
@@ -174,7 +178,9 @@ fn frames(makers: &Makers) -> anyhow::Result<Vec<Figure>> {
 
 /// Windows of the event model, and the speed of front end and windows together.
 fn windows(makers: &Makers) -> anyhow::Result<Vec<Figure>> {
-    let EventConfig { window_s, hop_s, .. } = EventConfig::default();
+    let EventConfig {
+        window_s, hop_s, ..
+    } = EventConfig::default();
     let frames_of = |seconds: f64| (seconds * f64::from(PIPELINE_RATE_HZ) / HOP as f64) as usize;
     let (window, every) = (frames_of(window_s), frames_of(hop_s));
     let mut model = (makers.event)("")?;
@@ -227,11 +233,7 @@ fn windows(makers: &Makers) -> anyhow::Result<Vec<Figure>> {
 }
 
 /// The whole daemon for a while: its share of a core, its memory, its own step times.
-fn live(
-    makers: &Makers,
-    source: Option<String>,
-    time: Duration,
-) -> anyhow::Result<Vec<Figure>> {
+fn live(makers: &Makers, source: Option<String>, time: Duration) -> anyhow::Result<Vec<Figure>> {
     let mut makers = makers.clone();
     let heard_of = match &source {
         Some(spec) => spec.clone(),

@@ -67,6 +67,10 @@ pub struct Args {
     seed: u64,
 }
 
+/// Bases that are trained from scratch.
+const KEYWORD: &str = "hark-keyword";
+const EVENT: &str = "hark-event";
+
 /// Utterances of espeak-ng among the negatives of the keyword model.
 const SPOKEN: usize = 300;
 
@@ -91,6 +95,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 .map_err(|what| ModelError::Shape(format!("{}: {what}", args.data.display())))?;
             if let Err(error) = data.speak(SPOKEN, args.seed) {
                 out::note(format_args!("without made speech: {error}"));
+            }
+            if args.base != KEYWORD {
+                eprintln!(
+                    "{} mistakes of {} among the negatives",
+                    data.mine(&start),
+                    args.base
+                );
             }
             (recipe::keyword(), Arc::new(data))
         }
@@ -169,8 +180,8 @@ fn start(base: &str, seed: u64) -> anyhow::Result<Checkpoint> {
         checkpoint
     };
     match base {
-        "hark-keyword" => Ok(fresh("keyword", &keyword_data::LABELS, recipe::keyword_net)),
-        "hark-event" => {
+        KEYWORD => Ok(fresh("keyword", &keyword_data::LABELS, recipe::keyword_net)),
+        EVENT => {
             let labels = event_labels::LABELS.map(|label| label.name);
             Ok(fresh("event", &labels, recipe::event_net))
         }

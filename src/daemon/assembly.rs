@@ -133,7 +133,8 @@ pub fn pace_of(spec: &SourceSpec, realtime: bool) -> Pace {
     match spec {
         SourceSpec::File(_) if realtime => Pace::Paced,
         SourceSpec::File(_) | SourceSpec::Raw(_) => Pace::Complete,
-        SourceSpec::Mic(_) | SourceSpec::Command(_) => Pace::Live,
+        SourceSpec::Mic(_) => Pace::Live,
+        SourceSpec::Command(_) => Pace::Program,
     }
 }
 

@@ -21,6 +21,8 @@ use crate::detect::{Content, Engine};
 use crate::event::Event;
 use crate::features::Frontend;
 
+/// A program whose sound is so far ahead of time is not live, and waiting for windows loses nothing.
+const AHEAD: Duration = Duration::from_secs(1);
 /// Sound taken from the ring at once.
 const READ: Duration = Duration::from_millis(100);
 /// How long dropping a pipeline waits for its threads.
@@ -224,6 +226,7 @@ struct Stretch {
     /// Pipeline index of the resampler's sample 0.
     base: SampleIdx,
     format: Format,
+    opened: Instant,
 }
 
 impl Stretch {
@@ -321,7 +324,7 @@ impl Listener {
                 }
             }
             Turn::Stalled(error) => {
-                let for_good = self.pace != Pace::Live || matches!(error, AudioError::Spec(_));
+                let for_good = !self.pace.is_endless() || matches!(error, AudioError::Spec(_));
                 if for_good {
                     return Next::End(Err(error));
                 }
@@ -372,7 +375,7 @@ impl Listener {
                     self.paused = Some(Instant::now());
                     self.supervisor.close();
                     self.interrupt(Duration::ZERO);
-                    if self.pace == Pace::Live {
+                    if self.pace.is_endless() {
                         // What comes next is a stretch of its own, however long it takes to open.
                         self.stretch = None;
                     }
@@ -383,7 +386,7 @@ impl Listener {
             }
             Order::Resume => {
                 if let Some(since) = self.paused.take() {
-                    if self.pace == Pace::Live {
+                    if self.pace.is_endless() {
                         self.interrupt(since.elapsed());
                     }
                     self.supervisor.open();
@@ -424,6 +427,7 @@ impl Listener {
             resampler,
             base: self.recogniser.next_idx(),
             format,
+            opened: Instant::now(),
         });
         Next::Go
     }
@@ -438,6 +442,7 @@ impl Listener {
             pcm,
             stats,
             supervisor,
+            pace,
             ..
         } = self;
         let Some(stretch) = stretch else {
@@ -460,6 +465,10 @@ impl Listener {
         let waiting = supervisor.backlog() as f64 / f64::from(stretch.format.rate_hz.max(1));
         let waiting = (waiting * f64::from(PIPELINE_RATE_HZ)) as u64;
         recogniser.arrived(stretch.next_idx() + waiting);
+        if *pace == Pace::Program {
+            let sound = stretch.next_idx().since(stretch.base);
+            recogniser.set_complete(sound > stretch.opened.elapsed() + AHEAD);
+        }
         recogniser.push(pcm, &mut emit);
     }
 

@@ -91,6 +91,7 @@ impl Recogniser {
                 event_fault: None,
                 due: false,
                 skips: 0,
+                is_behind: false,
                 meter: LevelMeter::new(),
                 episodes: Episodes::new(engine, content, clock, stats.clone()),
                 complete,
@@ -107,6 +108,11 @@ impl Recogniser {
     /// Names the source in the events from now on.
     pub fn set_source(&mut self, name: &str) {
         self.hearing.episodes.set_source(name);
+    }
+
+    /// Whether each window is waited for from now on.
+    pub fn set_complete(&mut self, complete: bool) {
+        self.hearing.complete = complete;
     }
 
     /// Says that the sample `idx` has arrived now, which keeps wall time in step.
@@ -209,8 +215,9 @@ impl Recogniser {
             .clone()
             .or_else(|| hearing.event_fault.clone())
             .or_else(|| {
-                let behind = hearing.skips.count_ones() * 2 > KEEP_UP_OF;
-                behind.then(|| "the event model cannot keep up: most windows are skipped".into())
+                hearing
+                    .is_behind
+                    .then(|| "the event model cannot keep up: most windows are skipped".into())
             })
     }
 
@@ -240,6 +247,8 @@ struct Hearing {
     due: bool,
     /// One bit a window, the newest lowest; set for those that were skipped.
     skips: u32,
+    /// Whether most windows are skipped: from over a half until no more than a quarter are.
+    is_behind: bool,
     meter: LevelMeter,
     episodes: Episodes,
     complete: bool,
@@ -303,6 +312,11 @@ impl Hearing {
             model.skip();
         }
         self.skips = (self.skips << 1 | u32::from(skipped)) & ((1 << KEEP_UP_OF) - 1);
+        self.is_behind = match self.skips.count_ones() {
+            few if few * 4 <= KEEP_UP_OF => false,
+            many if many * 2 > KEEP_UP_OF => true,
+            _ => self.is_behind,
+        };
         if self.complete {
             self.wait(emit);
         }

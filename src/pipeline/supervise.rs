@@ -19,13 +19,22 @@ pub type SourceFactory = Arc<dyn Fn() -> Result<Box<dyn Source>, AudioError> + S
 /// How time passes in a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// A device or camera: sound that is not taken in time is lost, and a failed source is opened
-    /// again.
+    /// A device: sound that is not taken in time is lost, and a failed source is opened again.
     Live,
+    /// A program that waits for its reader: it is started again when it ends. It may be live, or
+    /// make sound faster than time passes, and then nothing need be skipped.
+    Program,
     /// A file that is played at its own speed: windows may be skipped, and its end is the end.
     Paced,
     /// A file or pipe that waits for its reader: nothing may be skipped, and its end is the end.
     Complete,
+}
+
+impl Pace {
+    /// Whether the source is opened again when it fails or ends.
+    pub fn is_endless(self) -> bool {
+        matches!(self, Pace::Live | Pace::Program)
+    }
 }
 
 /// The times that rule a source. The defaults are those of a running daemon.
@@ -111,6 +120,17 @@ struct Open {
     opened: Instant,
     heard: bool,
     silence: DigitalSilence,
+    /// How it has ended, once it has.
+    fate: Option<Health>,
+}
+
+impl Open {
+    fn ask(&mut self) {
+        self.fate = match self.running.health() {
+            Health::Running => None,
+            fate => Some(fate),
+        };
+    }
 }
 
 type Attempt = Result<(Box<dyn Running>, PcmReader, Format, String), AudioError>;
@@ -189,7 +209,7 @@ impl Supervisor {
 
     /// Releases the device. A file or pipe is kept and simply not read.
     pub fn close(&mut self) {
-        if self.pace == Pace::Live {
+        if self.pace.is_endless() {
             self.told = Told::Nothing;
             // What is not listened to is not lost, but an outage so far is.
             let last = self.last_sound.take();
@@ -296,6 +316,7 @@ impl Supervisor {
                     opened: now,
                     heard: false,
                     silence: DigitalSilence::default(),
+                    fate: None,
                 }));
                 Turn::Opened {
                     name,
@@ -316,8 +337,11 @@ impl Supervisor {
         // Longer than a period, so that one that is late does not cost a wake-up for nothing.
         let patience = self.limits.gather * 4;
         open.reader.wait(gather.clamp(1, max), patience);
-        // Asked before reading, so that what was written before the end is read before it is told.
-        let health = open.running.health();
+        // Asked before reading, so that what was written before the end is read before it is told;
+        // and kept, for it may be told only once.
+        if open.fate.is_none() {
+            open.ask();
+        }
         let from = out.len();
         let block = open.reader.read(out, max);
         let now = Instant::now();
@@ -335,18 +359,22 @@ impl Supervisor {
             true => self.limits.no_samples,
             false => self.limits.no_samples + self.limits.head_start,
         };
-        match health {
-            Health::Ended if self.pace != Pace::Live => {
+        // A writer that has gone since the question knows better now.
+        if open.fate.is_none() && open.reader.is_finished() {
+            open.ask();
+        }
+        match open.fate.take().unwrap_or(Health::Running) {
+            Health::Ended if !self.pace.is_endless() => {
                 self.stop();
                 self.state = State::Ended;
                 Turn::Ended
             }
             Health::Ended => self.fail(AudioError::Device("the source has ended".into())),
             Health::Failed(error) => self.fail(error),
-            Health::Running if open.reader.is_finished() && self.pace == Pace::Live => {
+            Health::Running if open.reader.is_finished() && self.pace.is_endless() => {
                 self.fail(AudioError::Device("the source has stopped writing".into()))
             }
-            Health::Running if self.pace == Pace::Live && now - open.last > no_samples => {
+            Health::Running if self.pace.is_endless() && now - open.last > no_samples => {
                 let limit = no_samples;
                 self.fail(AudioError::Device(format!("no samples for {limit:?}")))
             }
@@ -370,7 +398,7 @@ impl Supervisor {
             return None;
         };
         let limit = self.limits.digital_silence;
-        let is_muted = self.pace == Pace::Live
+        let is_muted = self.pace.is_endless()
             && open.silence.seconds(open.format.rate_hz) >= limit.as_secs_f64();
         match self.told {
             Told::Nothing | Told::Stalled if open.heard && !is_muted => {

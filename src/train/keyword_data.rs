@@ -11,11 +11,13 @@ use fastrand::Rng;
 use super::{
     augment::{self, chance, uniform},
     espeak::{self, Voice},
+    hard::{self, Mistake},
     library::{Library, Sound},
     manifest::{Clip, Split},
     pool::{CONTEXT, Draft, ExampleSource, SPAN},
 };
 use crate::audio::{AudioError, synth};
+use crate::nn::weights::Checkpoint;
 
 /// What the keyword model answers, in order; the first twelve are those of Speech Commands in the
 /// order of ARM's KWT-1, so that its scores can be taken over as they are.
@@ -51,6 +53,8 @@ pub struct KeywordData {
     noise: Vec<Vec<usize>>,
     /// Words and sentences of a speech synthesiser, as negatives alone.
     spoken: Vec<Vec<f32>>,
+    /// Where a model that is trained further took other sound for a word.
+    mistakes: Vec<Mistake>,
 }
 
 /// What label a clip has for the keyword model; `None` where it is no single word.
@@ -98,7 +102,49 @@ impl KeywordData {
             unknown,
             noise,
             spoken: Vec::new(),
+            mistakes: Vec::new(),
         }
+    }
+
+    /// Looks for the mistakes of a trained model among the negatives, to be drawn often from now
+    /// on, and says how many there are.
+    pub fn mine(&mut self, model: &Checkpoint) -> usize {
+        let library = &self.library;
+        self.mistakes = hard::mistakes(model, library, FIRST_WORD, |at| {
+            label_of(&library.sounds[at].clip).is_none_or(|label| label < FIRST_WORD)
+        });
+        self.mistakes.len()
+    }
+
+    /// The second and a half that ends about where a word was heard by mistake.
+    fn mistake(&self, rng: &mut Rng) -> Option<Draft> {
+        let Mistake { sound, end } = *self
+            .mistakes
+            .get(rng.usize(0..self.mistakes.len().max(1)))?;
+        let sound = &self.library.sounds[sound];
+        let label = label_of(&sound.clip).unwrap_or(if sound.clip.set == "speech" {
+            UNKNOWN
+        } else {
+            SILENCE
+        });
+        let pcm = sound.pcm();
+        let end = (end + rng.usize(0..2_400))
+            .saturating_sub(1_200)
+            .clamp(1, pcm.len());
+        let mut canvas = vec![0.0; SPAN];
+        let held = end.min(SPAN);
+        canvas[SPAN - held..].copy_from_slice(&pcm[end - held..end]);
+        if chance(rng, 0.6) {
+            let level = augment::rms(&canvas);
+            self.room(rng, &mut canvas, level);
+        }
+        Some(Draft {
+            pcm: canvas,
+            target: one_hot(label),
+            streamed: true,
+            teach: 0.0,
+            gain: 1.0,
+        })
     }
 
     /// Adds `count` words and short sentences that espeak-ng speaks in random voices.
@@ -353,9 +399,14 @@ fn one_hot(label: usize) -> Vec<f32> {
 impl ExampleSource for KeywordData {
     fn draw(&self, rng: &mut Rng) -> Draft {
         match rng.f32() {
-            x if x < 0.16 => return self.silence(rng),
-            x if x < 0.26 => return self.babble(rng),
-            x if x < 0.46 => {
+            x if x < 0.14 => {
+                if let Some(draft) = self.mistake(rng) {
+                    return draft;
+                }
+            }
+            x if x < 0.28 => return self.silence(rng),
+            x if x < 0.36 => return self.babble(rng),
+            x if x < 0.52 => {
                 if let Some((pcm, as_stored)) = self.unknown_sound(rng) {
                     return self.speech(rng, pcm, as_stored, UNKNOWN);
                 }

@@ -1,8 +1,8 @@
 //! Fine-tuning mode: labelled clips in, a weights file out.
 //!
 //! [`recipe`] says what is learnt and how long; [`library`] holds the clips in memory; [`augment`]
-//! bends them; [`keyword_data`] and [`event_data`] make examples, the synthesiser and [`espeak`]
-//! among their sources; [`teacher`] asks a larger model about them; [`pool`] makes them in the
+//! bends them; [`keyword_data`] and [`event_data`] make examples, the synthesiser, [`espeak`] and [`hard`]
+//! negatives among their sources; [`teacher`] asks a larger model about them; [`pool`] makes them in the
 //! background; [`trainer`] is the loop; [`metrics`] says what came of it.
 
 pub mod augment;
@@ -11,6 +11,7 @@ pub mod dev_set;
 pub mod espeak;
 pub mod event_data;
 pub mod event_labels;
+pub mod hard;
 pub mod keyword_data;
 pub mod library;
 pub mod manifest;

@@ -394,7 +394,11 @@ fn a_configuration_that_does_not_hold_is_status_3_and_says_where() {
     check(&rule("threshold = nan"), "5:13", "out of range");
     check(&rule("refractory = -1"), "5:14", "out of range");
     check(&rule("confirm = { hits = 3, of = 2 }"), "5:20", "hits = 3");
-    check("[dbus]\nbus = \"number 9\"\n", "2:7", "number 9");
+
+    // A flag takes the place of what the file says, so this one is for `check` alone.
+    let bus = hark.write("bus.toml", b"[dbus]\nbus = \"number 9\"\n");
+    hark.run(&["check", "--config", bus.to_str().unwrap()])
+        .check_error(3, "bus.toml:2:7: unknown bus 'number 9'");
     hark.run(&["check", "--config", "/no/such.toml"])
         .check_error(3, "/no/such.toml");
     let ran = hark.run(&["check"]);

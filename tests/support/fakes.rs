@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::f32::consts::TAU;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use harkd::audio::ring::PcmWriter;
@@ -48,9 +47,6 @@ impl Frontend for Tones {
         self.at = at.0;
     }
 }
-
-/// How long a test waits for something that must come; nothing waits so long when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Full scale of the fakes: a tone of this amplitude scores 1.
 pub const AMPLITUDE: f32 = 0.5;
@@ -232,7 +228,7 @@ impl Device {
         let (state, late) = self
             .0
             .changed
-            .wait_timeout_while(state, PATIENCE, |state| !ready(state))
+            .wait_timeout_while(state, crate::follow::PATIENCE, |state| !ready(state))
             .unwrap();
         assert!(
             !late.timed_out(),

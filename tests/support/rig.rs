@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use harkd::config::paths::Paths;
@@ -17,7 +17,8 @@ use harkd::pipeline::Limits;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::fakes::{Device, PATIENCE, Sounds, Tones, Words};
+use crate::fakes::{Device, Sounds, Tones, Words};
+use crate::follow::{Followed, PATIENCE};
 
 /// What a daemon of a test is started with.
 pub struct Setup {
@@ -41,15 +42,14 @@ impl Setup {
         Setup::new(device, "mic")
     }
 
+    /// A program that is started again when it ends.
+    pub fn program(device: &Device) -> Self {
+        Setup::new(device, "cmd:told")
+    }
+
     /// A source that is missing at the start is an error.
     pub fn impatient(mut self) -> Self {
         self.wait_for_source = false;
-        self
-    }
-
-    /// A source may be without samples for long.
-    pub fn patient(mut self) -> Self {
-        self.limits.no_samples = PATIENCE;
         self
     }
 
@@ -75,7 +75,7 @@ impl Setup {
                 source: Arc::new(move |_, _| device.open()),
             },
             limits: Limits {
-                no_samples: Duration::from_millis(400),
+                no_samples: PATIENCE,
                 digital_silence: Duration::from_millis(500),
                 first_retry: Duration::from_millis(5),
                 last_retry: Duration::from_millis(20),
@@ -182,12 +182,7 @@ impl Rig {
 
     /// Follows events and states from now on.
     pub fn subscribe(&self) -> Events {
-        let mut client = self.client();
-        client.call("subscribe", json!({"live": true})).unwrap();
-        Events {
-            client,
-            kept: Vec::new(),
-        }
+        Events(Followed::new(self.client()))
     }
 
     /// Sends what SIGHUP sends.
@@ -232,64 +227,25 @@ impl Write for Shared {
     }
 }
 
-/// A subscription. Events and states come on ways of their own, so their order among each other is
-/// not asserted: what was not waited for yet is kept.
-pub struct Events {
-    client: Client,
-    kept: Vec<Value>,
-}
+/// A subscription with typed events.
+pub struct Events(Followed);
 
 impl Events {
-    fn next(&mut self) -> Option<Value> {
-        let line = self.client.line().expect("nothing comes");
-        line.map(|line| serde_json::from_str(&line).unwrap())
-    }
-
-    fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let limit = Instant::now() + PATIENCE;
-        loop {
-            if let Some(at) = self.kept.iter().position(&wanted) {
-                let found = self.kept.remove(at);
-                // A state that has passed is no longer in force.
-                let mut index = 0;
-                self.kept.retain(|value| {
-                    index += 1;
-                    index > at || value["type"] != "state" || found["type"] != "state"
-                });
-                return found;
-            }
-            assert!(Instant::now() < limit, "no {what}, but {:#?}", self.kept);
-            match self.next() {
-                Some(value) if value["type"] == "live" => {}
-                Some(value) => self.kept.push(value),
-                None => panic!("closed before {what}, but {:#?}", self.kept),
-            }
-        }
-    }
-
     /// Waits for an event.
     pub fn event(&mut self, phase: &str, label: &str) -> Heard {
-        Heard::from_value(&self.until(label, |value| {
-            value["type"] == "event" && value["phase"] == phase && value["label"] == label
-        }))
+        Heard::from_value(&self.0.event(phase, "label", label))
     }
 
     /// Waits for a change to a state and gives the reason.
     pub fn state(&mut self, state: &str) -> String {
-        let value = self.until(state, |value| {
-            value["type"] == "state" && value["state"] == state
-        });
-        value["reason"].as_str().unwrap_or_default().to_owned()
+        self.0.state(state)
     }
 
     /// Every event until the daemon closes.
     pub fn until_closed(&mut self) -> Vec<Heard> {
-        let mut all = std::mem::take(&mut self.kept);
-        while let Some(value) = self.next() {
-            all.push(value);
-        }
-        all.iter()
-            .filter(|value| value["type"] == "event")
+        self.0
+            .until_closed()
+            .iter()
             .map(Heard::from_value)
             .collect()
     }

@@ -12,11 +12,11 @@ use super::parts::{
 pub fn gunshot(rng: &mut Rng, seconds: f32) -> Vec<f32> {
     let n = samples(seconds);
     let mut shot = noise(rng, n, Colour::White);
-    let (crack, roar) = (log_range(rng, 0.01, 0.06), log_range(rng, 0.15, 0.8));
+    let (crack, roar) = (log_range(rng, 0.02, 0.12), log_range(rng, 0.3, 1.5));
     let low_pass = log_range(rng, 900.0, 5_000.0);
     let mut low = shot.clone();
     Biquad::low_pass(low_pass, 0.7).run(&mut low);
-    let share = range(rng, 0.2, 0.8);
+    let share = log_range(rng, 0.4, 3.0);
     for (at, (sample, low)) in shot.iter_mut().zip(low).enumerate() {
         let t = at as f32 / RATE;
         *sample = *sample * strike(t, 0.0003, crack) + share * low * strike(t, 0.002, roar);

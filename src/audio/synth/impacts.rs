@@ -21,7 +21,9 @@ fn body(rng: &mut Rng, hz: f32, ratios: &[f32], t60: f32, spread: f32) -> Vec<Mo
 }
 
 /// Partials of a church bell: hum, prime, tierce, quint, nominal and above (Fletcher and Rossing).
-const CHURCH: [f32; 10] = [0.5, 1.0, 1.2, 1.5, 2.0, 2.6, 2.67, 3.0, 4.2, 5.4];
+const CHURCH: [f32; 12] = [
+    0.5, 1.0, 1.2, 1.5, 2.0, 2.5, 2.66, 3.01, 4.17, 5.43, 6.8, 8.2,
+];
 /// Partials of a small bell or gong.
 const SMALL: [f32; 6] = [1.0, 2.4, 2.76, 4.1, 5.4, 8.2];
 /// Partials of a struck bar (free at both ends).
@@ -33,14 +35,24 @@ pub fn church_bell(rng: &mut Rng, seconds: f32) -> Vec<f32> {
     let mut at = range(rng, 0.0, 0.3) * seconds;
     let bells: Vec<Vec<Mode>> = (0..rng.u32(1..=4))
         .map(|_| {
-            let (hz, t60) = (log_range(rng, 150.0, 900.0), log_range(rng, 1.5, 8.0));
-            body(rng, hz, &CHURCH, t60, 0.01)
+            let (hz, t60) = (log_range(rng, 150.0, 700.0), log_range(rng, 4.0, 15.0));
+            let partials = body(rng, hz, &CHURCH, t60, 0.01);
+            // A cast bell is not quite round: each partial is two that beat.
+            let twins: Vec<Mode> = partials
+                .iter()
+                .map(|mode| Mode {
+                    hz: mode.hz + log_range(rng, 0.3, 4.0),
+                    amp: mode.amp * range(rng, 0.3, 1.0),
+                    ..*mode
+                })
+                .collect();
+            [partials, twins].concat()
         })
         .collect();
     let gap = log_range(rng, 0.4, 3.0);
     while at < seconds {
         let bell = &bells[rng.usize(..bells.len())];
-        clapper(&mut out, rng, samples(at), 0.3);
+        clapper(&mut out, rng, samples(at), 1.0);
         let gain = range(rng, 0.6, 1.0);
         modes(&mut out, rng, samples(at), bell, gain);
         at += gap * range(rng, 0.9, 1.1);
@@ -234,32 +246,30 @@ pub fn glass_break(rng: &mut Rng, seconds: f32) -> Vec<f32> {
         let gain = log_range(rng, 0.3, 3.0);
         modes(&mut out, rng, samples(at), &thump, gain);
     }
-    let crack = log_range(rng, 0.03, 0.3);
-    let gain = log_range(rng, 0.3, 2.0);
-    let edge = log_range(rng, 1_000.0, 3_500.0);
-    burst(&mut out, rng, samples(at), crack, gain, edge);
-    let pieces = log_range(rng, 25.0, 220.0) as usize;
-    let onset = log_range(rng, 0.02, 0.2);
+    // The crash: one to six cracks, each a burst of noise, as the pane gives way piece by piece.
+    let crash = log_range(rng, 0.03, 0.35);
+    let edge = log_range(rng, 800.0, 3_000.0);
+    let loud = log_range(rng, 1.0, 8.0);
+    for crack in 0..rng.u32(1..=6) {
+        let late = if crack == 0 { 0.0 } else { crash * rng.f32() };
+        let (length, gain) = (log_range(rng, 0.03, 0.3), loud * range(rng, 0.3, 1.0));
+        burst(&mut out, rng, samples(at + late), length, gain, edge);
+    }
+    let pieces = log_range(rng, 60.0, 700.0) as usize;
     let tail = log_range(rng, 0.15, 0.9);
     let falling = range(rng, 0.2, 0.7);
-    let lowest = log_range(rng, 1_200.0, 2_800.0);
-    let ring = log_range(rng, 0.02, 0.25);
+    let lowest = log_range(rng, 1_000.0, 3_000.0);
+    let ring = log_range(rng, 0.008, 0.12);
     for _ in 0..pieces {
         // Some pieces break off at once, the others fall and break on the floor.
         let late = if chance(rng, falling) {
-            onset - tail * (1.0 - rng.f32()).ln()
+            crash - tail * (1.0 - rng.f32()).ln()
         } else {
-            onset * rng.f32().powi(2)
+            crash * rng.f32().powi(2)
         };
         let size = log_range(rng, 0.05, 1.0);
-        splinter(
-            &mut out,
-            rng,
-            at + late,
-            lowest,
-            ring,
-            size * (-late / tail).exp(),
-        );
+        let fading = (-late / (1.5 * tail)).exp();
+        splinter(&mut out, rng, at + late, lowest, ring, size * fading);
     }
     out
 }
@@ -342,10 +352,10 @@ pub fn footsteps(rng: &mut Rng, seconds: f32) -> Vec<f32> {
             .map(|_| Mode {
                 hz: log_range(rng, 60.0, 500.0 + 1_500.0 * hard),
                 amp: range(rng, 0.3, 1.0),
-                t60: log_range(rng, 0.03, 0.12),
+                t60: log_range(rng, 0.015, 0.06),
             })
             .collect();
-        modes(&mut out, rng, samples(at), &heel, gain);
+        modes(&mut out, rng, samples(at), &heel, 0.6 * gain);
         burst(
             &mut out,
             rng,
