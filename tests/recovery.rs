@@ -2,8 +2,10 @@
 //! models and listeners that break, reloads at the wrong moment.
 
 #[path = "support/fakes.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod fakes;
 #[path = "support/rig.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod rig;
 
 use std::process::Command;

@@ -375,7 +375,7 @@ impl Listener {
                     self.paused = Some(Instant::now());
                     self.supervisor.close();
                     self.interrupt(Duration::ZERO);
-                    if self.pace == Pace::Live {
+                    if self.pace.is_endless() {
                         // What comes next is a stretch of its own, however long it takes to open.
                         self.stretch = None;
                     }
@@ -441,8 +441,8 @@ impl Listener {
             native,
             pcm,
             stats,
-            pace,
             supervisor,
+            pace,
             ..
         } = self;
         let Some(stretch) = stretch else {

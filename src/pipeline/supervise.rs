@@ -355,14 +355,14 @@ impl Supervisor {
             }
             return Turn::Samples(block);
         }
-        // A writer that has gone since the question knows better now.
-        if open.fate.is_none() && open.reader.is_finished() {
-            open.ask();
-        }
         let no_samples = match open.heard {
             true => self.limits.no_samples,
             false => self.limits.no_samples + self.limits.head_start,
         };
+        // A writer that has gone since the question knows better now.
+        if open.fate.is_none() && open.reader.is_finished() {
+            open.ask();
+        }
         match open.fate.take().unwrap_or(Health::Running) {
             Health::Ended if !self.pace.is_endless() => {
                 self.stop();
@@ -386,7 +386,7 @@ impl Supervisor {
     /// for its reader.
     pub fn backlog(&self) -> usize {
         match &self.state {
-            State::Open(open) if self.pace.is_endless() => open.reader.available(),
+            State::Open(open) if self.pace == Pace::Live => open.reader.available(),
             _ => 0,
         }
     }
