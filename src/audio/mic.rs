@@ -680,6 +680,7 @@ mod tests {
         let (_fault, faults) = bounded(1);
         let (stop, _stopped) = bounded(0);
         let mut running = RunningMic {
+            host: "alsa",
             name: "m".to_owned(),
             faults,
             gone: Arc::clone(&callback.gone),
