@@ -37,7 +37,7 @@ impl Classifier for EventModel {
             .chunks_exact(N_MELS)
             .filter(|frame| self.column.step(frame))
             .count();
-        if steps == 0 || frames.len() % N_MELS != 0 {
+        if steps == 0 || !frames.len().is_multiple_of(N_MELS) {
             return Err(ModelError::Shape(format!(
                 "{}: expected a window of (frames, {N_MELS}) long enough for one step, got {} values",
                 self.info.name,

@@ -312,9 +312,13 @@ impl CustomOp3 for NormRelu {
                         .map(|((x, out), grad)| {
                             let (mut sg, mut sgx) =
                                 (vec![0.0f32; channels], vec![0.0f32; channels]);
-                            norm::grad_moments(
-                                x, out, grad, &inv_std, &shift, true, &mut sg, &mut sgx,
-                            );
+                            let pass = norm::Pass {
+                                x,
+                                out,
+                                grad,
+                                relu: true,
+                            };
+                            norm::grad_moments(&pass, &inv_std, &shift, &mut sg, &mut sgx);
                             (sg, sgx)
                         })
                         .reduce(
@@ -337,7 +341,13 @@ impl CustomOp3 for NormRelu {
                         .zip(outs.par_chunks(size))
                         .zip(grads.par_chunks(size))
                         .for_each(|(((grad_x, x), out), grad)| {
-                            norm::grad_input(x, out, grad, &a, &b, &k, true, grad_x);
+                            let pass = norm::Pass {
+                                x,
+                                out,
+                                grad,
+                                relu: true,
+                            };
+                            norm::grad_input(&pass, &a, &b, &k, grad_x);
                         });
                     Ok((grad_x, sum_grad_x, sum_grad))
                 })

@@ -56,9 +56,12 @@ pub trait ExampleSource: Send + Sync {
     fn context(&self) -> usize;
 }
 
+/// A batch of examples, or why there is none.
+type Made = Result<Vec<Example>, TeacherError>;
+
 /// A running background maker of examples.
 pub struct Pool {
-    workers: Vec<(Receiver<Result<Vec<Example>, TeacherError>>, JoinHandle<()>)>,
+    workers: Vec<(Receiver<Made>, JoinHandle<()>)>,
     next: usize,
 }
 
