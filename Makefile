@@ -24,6 +24,14 @@ DOCDIR   := $(PREFIX)/share/doc/harkd
 BUILD_PACKAGES := gcc libc6-dev libasound2-dev pkg-config
 TEST_PACKAGES  := pulseaudio pulseaudio-utils libasound2-plugins dbus espeak-ng systemd python3
 DEMO_PACKAGES  := espeak-ng flac
+TRAIN_PACKAGES := espeak-ng python3 python3-venv
+
+# Where training finds its data and its teachers.
+DATA     ?= ../shared/data
+TEACHERS := target/teachers
+TEACH    := $(TEACHERS)/bin/python models/teachers/teacher.py
+# One thread in the tensor library, which is faster here than two; large blocks stay with the program.
+TRAIN    := RAYON_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 $(HARK) train --data $(DATA)
 
 # Installs the Debian packages of $(1) that are missing; the package lists are only fetched when
 # the first try shows that they are needed. Elsewhere it names them and goes on.
@@ -45,7 +53,7 @@ $$apt install -y -q --no-install-recommends --no-remove $$missing \
     || { $$apt update -q && $$apt install -y -q --no-install-recommends --no-remove $$missing; }
 endef
 
-.PHONY: all build run test lint bench demo install uninstall clean build-packages test-packages
+.PHONY: all build run test lint bench peers demo train-keyword train-event install uninstall clean build-packages test-packages
 
 all: build
 
@@ -70,6 +78,26 @@ lint: build-packages
 
 bench: build
 	$(HARK) bench
+
+# The same beside YAMNet in LiteRT, in one run.
+peers: build $(TEACHERS)/ready
+	$(TEACHERS)/bin/python benches/peers/listen.py $(HARK) $(DATA)/models/yamnet.tflite
+
+$(TEACHERS)/ready: models/teachers/requirements.txt
+	$(call packages,$(TRAIN_PACKAGES))
+	python3 -m venv $(TEACHERS)
+	$(TEACHERS)/bin/pip install --quiet -r $<
+	touch $@
+
+# Trains the keyword model in its three stages; the weights end in target/train/keyword-3.
+train-keyword: build $(TEACHERS)/ready
+	$(TRAIN) --base hark-keyword --out target/train/keyword-1 --rounds 40 --first 6000 --fresh 3000 	    --teacher '$(TEACH) $(DATA)/models/kwt1.tflite'
+	$(TRAIN) --base target/train/keyword-1/model.safetensors --out target/train/keyword-2 --rounds 16 	    --first 5000 --fresh 3000 --learning-rate 1.5e-3 --seed 2 --teacher '$(TEACH) $(DATA)/models/kwt1.tflite'
+	$(TRAIN) --base target/train/keyword-2/model.safetensors --out target/train/keyword-3 --rounds 10 	    --first 5000 --fresh 3000 --learning-rate 1e-3 --seed 3 --keep-base 0.5 	    --teacher '$(TEACH) $(DATA)/models/kwt1.tflite'
+
+# Trains the event model, fold 4 of ESC-10 held out; the weights end in target/train/event.
+train-event: build $(TEACHERS)/ready
+	$(TRAIN) --base hark-event --hold-fold 4 --out target/train/event --rounds 40 --steps 150 	    --first 5000 --fresh 2500 --teacher '$(TEACH) $(DATA)/models/yamnet.tflite'
 
 # Makes the demo clip anew: synthesised sounds and espeak-ng speech, nothing recorded.
 demo: build-packages

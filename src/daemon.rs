@@ -13,11 +13,12 @@ pub mod signals;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::audio::AudioError;
+use crate::clock::PIPELINE_RATE_HZ;
 use crate::command::{Answer, Command, Live, Notice, Refusal, Request, State, Status};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::detect::RuleError;
@@ -28,7 +29,8 @@ use crate::pipeline::stats::{cpu_time, rss_bytes};
 use crate::pipeline::{Limits, Pace, Pipeline, Report, Reporter};
 use alive::Alive;
 pub use assembly::Makers;
-use assembly::{pace_of, spec_of};
+use assembly::pace_of;
+pub use assembly::spec_of;
 use lines::Lines;
 use rules::Rules;
 use signals::Signal;
@@ -43,8 +45,11 @@ const LIVE_LABELS: usize = 5;
 const TICK: Duration = Duration::from_secs(1);
 /// How long the listener may take to obey.
 const OBEY: Duration = Duration::from_secs(2);
-/// How long ending may take before what is left is given up.
+/// How long the listener may take to end before what is left is given up. This, twice [`SEND`] and the
+/// wait for the pipeline's threads stay below `TimeoutStopSec` of the service (15 s).
 const END: Duration = Duration::from_secs(5);
+/// How long the lines, and then the outputs, may take to send the last events.
+const SEND: Duration = Duration::from_secs(3);
 /// How long a file waits for the outputs to be ready for its events.
 const OUTPUTS_READY: Duration = Duration::from_secs(2);
 /// The longest pause that is taken: a year.
@@ -92,6 +97,9 @@ pub enum DaemonError {
     /// The system gives no thread.
     #[error("cannot start a thread: {0}; raise the limit on processes")]
     Thread(#[from] std::io::Error),
+    /// The event records cannot be written.
+    #[error("cannot write events to standard output: {0}")]
+    Lines(std::io::Error),
 }
 
 /// Everything that can happen to a daemon.
@@ -102,8 +110,8 @@ enum Message {
     Report(u64, Report),
     /// The system or the user wants something.
     Signal(Signal),
-    /// Nobody reads the lines any more.
-    LinesClosed,
+    /// Nobody reads the lines any more, or they cannot be written.
+    LinesClosed(Option<std::io::Error>),
     /// Time has passed.
     Tick,
 }
@@ -136,6 +144,8 @@ struct Daemon {
     rules: Rules,
     history: VecDeque<Arc<Event>>,
     events: u64,
+    /// What has started and not ended, with the number of its pipeline.
+    open: Vec<(u64, Arc<Event>)>,
     /// Paused by command, and until when.
     pause: Option<Option<Instant>>,
     inhibitors: BTreeMap<u64, (String, String)>,
@@ -168,7 +178,7 @@ impl Daemon {
             signals,
         } = options;
         let loaded = load()?;
-        let spec = spec_of(&loaded.config)?;
+        let spec = spec_of(&loaded)?;
         let pace = pace_of(&spec, realtime);
         let (asked, requests) = unbounded();
         let mut outputs = spawn_all(Arc::new(loaded.config.clone()), asked)?;
@@ -183,7 +193,7 @@ impl Daemon {
         let (reporter, reports) = unbounded();
         let setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
         let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
-        let alive = Alive::new(started);
+        let alive = Alive::new(started, &loaded.config.event);
         alive.ready();
         Ok(Daemon {
             load,
@@ -204,6 +214,7 @@ impl Daemon {
             rules,
             history: VecDeque::with_capacity(HISTORY),
             events: 0,
+            open: Vec::new(),
             pause: None,
             inhibitors: BTreeMap::new(),
             next_inhibitor: 1,
@@ -227,6 +238,7 @@ impl Daemon {
                     drop(reply.send(self.obey(command)));
                 }
                 Message::Report(generation, Report::Ended(ended)) => {
+                    self.close(generation);
                     if generation == self.generation {
                         if let Err(error) = ended
                             && self.result.is_ok()
@@ -242,12 +254,22 @@ impl Daemon {
                         tracing::error!("{refusal}");
                     }
                 }
-                Message::Signal(Signal::End) | Message::LinesClosed => self.end(),
+                Message::Signal(Signal::End) => self.end(),
+                Message::LinesClosed(error) => {
+                    self.lines = None;
+                    if let Some(error) = error
+                        && self.result.is_ok()
+                    {
+                        self.result = Err(DaemonError::Lines(error));
+                    }
+                    self.end();
+                }
                 Message::Tick => {}
             }
             self.keep_time();
             if self.ending.is_some_and(|limit| Instant::now() >= limit) {
                 tracing::warn!("the listener did not end within {END:?}");
+                self.close(self.generation);
                 break;
             }
         }
@@ -273,7 +295,7 @@ impl Daemon {
                 got.map_or(Message::Tick, |(generation, report)| Message::Report(generation, report))
             }
             recv(self.signals) -> got => got.map_or(Message::Tick, Message::Signal),
-            recv(closed) -> _ => Message::LinesClosed,
+            recv(closed) -> failed => Message::LinesClosed(failed.ok()),
             default(wait) => Message::Tick,
         }
     }
@@ -295,11 +317,13 @@ impl Daemon {
 
     fn follow(&mut self, generation: u64, report: Report) {
         match report {
-            Report::Event(event) => self.heard(event),
+            Report::Event(event) => self.heard(generation, event),
             // A pipeline that was replaced has nothing else to say.
             _ if generation != self.generation => {}
             Report::Stalled { error, is_missing } => {
-                if is_missing && !self.wait_for_source && self.ending.is_none() {
+                // Whoever has listened already waits for a device that a reload names.
+                let at_start = is_missing && generation == 0;
+                if at_start && !self.wait_for_source && self.ending.is_none() {
                     self.result = Err(error.into());
                     self.end();
                 } else {
@@ -315,7 +339,7 @@ impl Daemon {
         }
     }
 
-    fn heard(&mut self, event: Event) {
+    fn heard(&mut self, generation: u64, event: Event) {
         if event.phase != Phase::End {
             self.events += 1;
             self.rules.count(&event);
@@ -329,6 +353,11 @@ impl Daemon {
             "heard"
         );
         let event = Arc::new(event);
+        match event.phase {
+            Phase::Start => self.open.push((generation, event.clone())),
+            Phase::End => self.open.retain(|(_, open)| open.id != event.id),
+            Phase::Instant => {}
+        }
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
@@ -337,6 +366,30 @@ impl Daemon {
             lines.write(event.clone());
         }
         self.outputs.publish(Notice::Event(event));
+    }
+
+    /// Ends what a listener has left open, as one that has crashed or hangs does.
+    fn close(&mut self, generation: u64) {
+        let left: Vec<Arc<Event>> = self
+            .open
+            .iter()
+            .filter(|(of, _)| *of == generation)
+            .map(|(_, event)| event.clone())
+            .collect();
+        for event in left {
+            let time = SystemTime::now();
+            let lasted = time.duration_since(event.time).unwrap_or_default();
+            let samples = lasted.as_secs_f64() * f64::from(PIPELINE_RATE_HZ);
+            let micros = u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX);
+            let end = Event {
+                phase: Phase::End,
+                time,
+                mono_us: event.mono_us.saturating_add(micros),
+                end: Some(event.start + samples as u64),
+                ..(*event).clone()
+            };
+            self.heard(generation, end);
+        }
     }
 
     fn obey(&mut self, command: Command) -> Result<Answer, Refusal> {
@@ -482,6 +535,9 @@ impl Daemon {
 
     /// Puts a new configuration in force, or leaves the old one as it is.
     fn reload(&mut self) -> Result<(), Refusal> {
+        if self.ending.is_some() {
+            return Err(Refusal::Busy("the daemon is ending".into()));
+        }
         let refuse = |error: DaemonError| Refusal::BadParams(error.to_string());
         let loaded = (self.load)().map_err(|error| refuse(error.into()))?;
         let old = self.loaded.config.clone();
@@ -500,6 +556,7 @@ impl Daemon {
         if (&old.socket, &old.dbus) != (&new.socket, &new.dbus) {
             tracing::warn!("[socket] and [dbus] take effect at the next start");
         }
+        self.alive.follow(&loaded.config.event);
         self.loaded = loaded;
         tracing::info!("configuration read again");
         Ok(())
@@ -507,10 +564,10 @@ impl Daemon {
 
     /// Starts a pipeline beside the old one; only when it runs does the old one end.
     fn replace_pipeline(&mut self, loaded: &Loaded) -> Result<(), DaemonError> {
-        let spec = spec_of(&loaded.config)?;
+        let spec = spec_of(loaded)?;
         let models = self.makers.models(&loaded.config)?;
         let (engine, content, rules) = rules::compile(loaded, &models.labels())?;
-        let setup = self.makers.setup(
+        let mut setup = self.makers.setup(
             &spec,
             self.realtime,
             self.limits,
@@ -518,16 +575,18 @@ impl Daemon {
             (engine, content),
             self.started,
         );
+        // A microphone that was to be left alone is not opened by a reload.
+        setup.paused = self.is_paused;
         let generation = self.generation + 1;
         let pipeline = Pipeline::start(setup, report_as(generation, self.reporter.clone()))?;
         self.generation = generation;
-        self.pipeline = pipeline;
+        let old = std::mem::replace(&mut self.pipeline, pipeline);
+        let counted = old.stats().clone();
+        drop(old);
+        self.pipeline.stats().carry_on(&counted);
         self.rules = rules.with_counts_of(&self.rules);
         self.stalled = None;
         self.fault = None;
-        if std::mem::take(&mut self.is_paused) {
-            self.apply_pause();
-        }
         Ok(())
     }
 
@@ -549,16 +608,20 @@ impl Daemon {
             signals,
             alive,
             ending,
-            result,
+            mut result,
             ..
         } = self;
         alive.stopping();
         if let Some(lines) = lines {
             // A file's lines are all written, however slowly they are read; unless told to end.
-            let limit = ending.map_or(Duration::MAX, |_| END);
-            lines.finish(&signals, limit);
+            let limit = ending.map_or(Duration::MAX, |_| SEND);
+            if let Err(error) = lines.finish(&signals, limit)
+                && result.is_ok()
+            {
+                result = Err(DaemonError::Lines(error));
+            }
         }
-        outputs.shutdown(END);
+        outputs.shutdown(SEND);
         drop(pipeline);
         result
     }

@@ -2,12 +2,16 @@
 //!
 //! The program is started without a shell, with nothing on its standard input; what it writes to
 //! standard error goes to the log. A program that exits is a failed source: whoever supervises the
-//! sources starts it again. Dropping the source kills the program.
+//! sources starts it again. Dropping the source kills the program and what it has started: both are a
+//! process group of their own.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::feed::{Feed, pump_s16le};
 use super::ring::PcmWriter;
@@ -56,6 +60,7 @@ impl Source for CommandSource {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .map_err(|error| {
                 AudioError::Device(format!(
@@ -65,7 +70,10 @@ impl Source for CommandSource {
         let stdout = child.stdout.take();
         let stderr = child.stderr.take();
         // From here on dropping `running` kills the program.
-        let child = Arc::new(Mutex::new(child));
+        let child = Arc::new(Mutex::new(Program {
+            child,
+            is_over: false,
+        }));
         let mut running = RunningCommand {
             child: Arc::clone(&child),
             feed: None,
@@ -97,9 +105,16 @@ impl Source for CommandSource {
     }
 }
 
+/// A program and its status.
+struct Program {
+    child: Child,
+    /// Its status was collected: its number may be another's now.
+    is_over: bool,
+}
+
 /// A program that runs; dropping it kills it.
 struct RunningCommand {
-    child: Arc<Mutex<Child>>,
+    child: Arc<Mutex<Program>>,
     feed: Option<Feed>,
 }
 
@@ -116,16 +131,26 @@ impl Drop for RunningCommand {
     }
 }
 
-/// Ends the program if it still runs and collects its status, in words.
-fn kill_and_reap(child: &Mutex<Child>) -> String {
-    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
+/// Ends the program and what it has started, and collects its status, in words.
+fn kill_and_reap(program: &Mutex<Program>) -> String {
+    let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+    let Program { child, is_over } = &mut *program;
     // A program that has closed its output but not ended is of no use any more. Killing one that has
-    // ended already does nothing, and a killed one can be waited for without delay.
-    let status = match child.try_wait() {
-        Ok(Some(status)) => Ok(status),
-        _ => child.kill().and_then(|()| child.wait()),
+    // ended already does not change its status, and a killed one can be waited for without delay. Until
+    // then its number, which is that of the group, is nobody else's.
+    let killed = match *is_over {
+        true => Ok(()),
+        false => kill_group(child).or_else(|_| child.kill()),
     };
+    let status = killed.and_then(|()| child.wait());
+    *is_over |= status.is_ok();
     status.map_or_else(|error| format!("cannot be ended ({error})"), in_words)
+}
+
+fn kill_group(child: &Child) -> std::io::Result<()> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let group = group.ok_or(std::io::ErrorKind::InvalidInput)?;
+    Ok(kill_process_group(group, Signal::KILL)?)
 }
 
 fn in_words(status: ExitStatus) -> String {
@@ -165,5 +190,39 @@ fn log_line(command: &str, line: &mut Vec<u8>) {
     if !line.is_empty() {
         tracing::info!(command, "{}", String::from_utf8_lossy(line));
         line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{BufRead, BufReader};
+    use std::time::{Duration, Instant};
+
+    use super::super::ring::pcm_ring;
+    use super::*;
+
+    #[test]
+    fn what_the_program_has_started_ends_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("alive");
+        let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        // The helper keeps the fifo open as long as it lives.
+        let script = format!(
+            "(exec 3>'{}'; echo up >&3; exec sleep 30) & exec cat /dev/zero",
+            fifo.display()
+        );
+        let source = CommandSource::open(vec!["sh".into(), "-c".into(), script]).unwrap();
+        let (writer, _reader) = pcm_ring(source.format(), 1.0);
+        let running = Box::new(source).start(writer).unwrap();
+        let mut alive = BufReader::new(File::open(&fifo).unwrap());
+        let mut line = String::new();
+        alive.read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n");
+        let begun = Instant::now();
+        drop(running);
+        assert_eq!(alive.read_line(&mut line).unwrap(), 0);
+        assert!(begun.elapsed() < Duration::from_secs(20), "it was left");
     }
 }

@@ -12,7 +12,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cpal::traits::{DeviceTrait, HostTrait, StreamTrait};
 use cpal::{
@@ -30,6 +30,9 @@ const ANSWER: Duration = Duration::from_secs(4);
 /// How many threads may talk to a sound server, or hang in one, before no further one is risked. A
 /// microphone that runs has three.
 const MAX_THREADS: usize = 24;
+/// How long a sound server that was there may take to come back before ALSA is tried in its place: a
+/// device that is held open there is one that the server cannot have again.
+const RESTART: Duration = Duration::from_secs(30);
 /// Samples converted at a time.
 const SCRATCH: usize = 4096;
 
@@ -53,6 +56,7 @@ pub struct DeviceInfo {
 /// An open microphone.
 pub struct Mic {
     name: String,
+    host: &'static str,
     device: Device,
     config: SupportedStreamConfig,
 }
@@ -65,13 +69,25 @@ impl Mic {
     pub fn open(name: Option<&str>) -> Result<Self, AudioError> {
         let wanted = name.map(str::to_owned);
         within_limit("look for microphones", move || {
-            let found = choose(find_devices(), wanted.as_deref())?;
+            let devices = find_devices();
+            let names: Vec<(&str, &str)> = devices
+                .iter()
+                .map(|device| (device.host, device.name.as_str()))
+                .collect();
+            let seen = *SERVER_SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+            if is_restarting(&names, wanted.as_deref(), seen.map(|seen| seen.elapsed())) {
+                return Err(AudioError::Device(
+                    "the sound server has gone; waiting for it to come back".to_owned(),
+                ));
+            }
+            let found = choose(devices, wanted.as_deref())?;
             let config = found
                 .device
                 .default_input_config()
                 .map_err(|error| device_error(&found.name, "does not say its format", &error))?;
             Ok(Mic {
                 name: found.name,
+                host: found.host,
                 device: found.device,
                 config,
             })
@@ -102,6 +118,7 @@ impl Source for Mic {
 
     fn start(self: Box<Self>, out: PcmWriter) -> Result<Box<dyn Running>, AudioError> {
         let name = self.name.clone();
+        let host = self.host;
         let (faults_in, faults) = bounded(1);
         let (stop, stopped) = bounded::<()>(0);
         let (ready_in, ready) = bounded(1);
@@ -128,6 +145,7 @@ impl Source for Mic {
         }
         Ok(Box::new(RunningMic {
             name,
+            host,
             faults,
             gone,
             failed: None,
@@ -139,6 +157,7 @@ impl Source for Mic {
 /// A microphone that runs; dropping it returns at once and the stream ends on its own thread.
 struct RunningMic {
     name: String,
+    host: &'static str,
     faults: Receiver<cpal::Error>,
     gone: Arc<AtomicBool>,
     failed: Option<AudioError>,
@@ -160,6 +179,14 @@ impl Running for RunningMic {
         match &self.failed {
             Some(error) => Health::Failed(error.clone()),
             None => Health::Running,
+        }
+    }
+}
+
+impl Drop for RunningMic {
+    fn drop(&mut self) {
+        if self.host == PULSE_NAME {
+            server_seen();
         }
     }
 }
@@ -365,6 +392,25 @@ fn find_devices() -> Vec<Found> {
 /// and three descriptors behind when it is dropped while the server lives.
 static PULSE: Mutex<Option<cpal::Host>> = Mutex::new(None);
 
+/// When the sound server was last seen with a device.
+static SERVER_SEEN: Mutex<Option<Instant>> = Mutex::new(None);
+/// How its devices are told apart from those of ALSA.
+const PULSE_NAME: &str = "pulseaudio";
+
+fn server_seen() {
+    *SERVER_SEEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+}
+
+/// Whether the sound server is away for a moment, judged by the (host, name) pairs of the devices that
+/// are there and the time since it was seen. A device of ALSA that is asked for by its whole name is
+/// not the server's business.
+fn is_restarting(devices: &[(&str, &str)], wanted: Option<&str>, gone: Option<Duration>) -> bool {
+    gone.is_some_and(|gone| gone < RESTART)
+        && !devices
+            .iter()
+            .any(|(host, name)| *host == PULSE_NAME || Some(*name) == wanted)
+}
+
 fn pulse_devices() -> Vec<Found> {
     let mut kept = PULSE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = kept.as_ref().and_then(|host| host.devices().ok());
@@ -375,7 +421,7 @@ fn pulse_devices() -> Vec<Found> {
     let default = kept
         .as_ref()
         .and_then(HostTrait::default_input_device)
-        .and_then(|device| Found::new(device, "pulseaudio"))
+        .and_then(|device| Found::new(device, PULSE_NAME))
         .map(|default| default.name);
     let mut found: Vec<Found> = devices
         .into_iter()
@@ -385,10 +431,13 @@ fn pulse_devices() -> Vec<Found> {
                 .description()
                 .is_ok_and(|description| description.supports_input())
         })
-        .filter_map(|device| Found::new(device, "pulseaudio"))
+        .filter_map(|device| Found::new(device, PULSE_NAME))
         .collect();
     for device in &mut found {
         device.is_default = Some(&device.name) == default.as_ref();
+    }
+    if !found.is_empty() {
+        server_seen();
     }
     found
 }
@@ -554,6 +603,21 @@ mod tests {
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
             (got, expected) => panic!("{got:?}, expected {expected:?}"),
         }
+    }
+
+    #[test]
+    fn a_server_that_restarts_is_waited_for() {
+        let (alsa, pulse) = (("alsa", "hw:0"), (PULSE_NAME, "desk"));
+        let soon = Some(Duration::from_secs(3));
+        assert!(is_restarting(&[alsa], None, soon));
+        assert!(is_restarting(&[], Some("desk"), soon));
+        assert!(!is_restarting(&[alsa, pulse], None, soon), "it is back");
+        assert!(!is_restarting(&[alsa], Some("hw:0"), soon), "asked for");
+        assert!(
+            !is_restarting(&[alsa], None, Some(RESTART)),
+            "it stays away"
+        );
+        assert!(!is_restarting(&[alsa], None, None), "it never was there");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::out;
 use crate::config::{self, Config, ConfigError, Flags, Loaded};
+use crate::daemon;
 use crate::event::Kind;
 use crate::models;
 
@@ -78,6 +79,7 @@ fn checked(flags: &Flags) -> Result<Loaded, ConfigError> {
         .map(|(kind, labels)| (*kind, labels.as_ref()))
         .collect();
     loaded.validate_labels(&known)?;
+    daemon::spec_of(&loaded)?;
     Ok(loaded)
 }
 

@@ -29,6 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::audio::AudioError;
 use crate::config::ConfigError;
+use crate::detect::RuleError;
 use crate::models::ModelError;
 use crate::outputs::BusError;
 use crate::train::DataError;
@@ -240,7 +241,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<UsageError>() {
             return 2;
         }
-        if cause.is::<ConfigError>() {
+        if cause.is::<ConfigError>() || cause.is::<RuleError>() {
             return 3;
         }
         if cause.is::<AudioError>() {
@@ -351,6 +352,12 @@ mod tests {
         check_code(OutError::Closed, 0);
         check_code(OutError::Write(std::io::ErrorKind::StorageFull.into()), 1);
         check_code(UsageError("x".into()), 2);
+        let rule = RuleError {
+            rule: "r".into(),
+            key: "k".into(),
+            text: "x".into(),
+        };
+        check_code(rule, 3);
         check_code(AudioError::Decode("x".into()), 4);
         check_code(ModelError::Read("x".into()), 5);
         let empty = DataError::Empty {

@@ -9,6 +9,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::UsageError;
+use crate::audio::spec::SourceSpec;
 use crate::config::{self, Flags};
 use crate::daemon::signals::{self, Signal};
 use crate::daemon::{self, DaemonError, Makers, Options};
@@ -49,6 +51,11 @@ pub struct Args {
 /// What keeps the daemon from starting, and a source that has failed for good.
 pub fn run(args: Args) -> anyhow::Result<()> {
     start_log(&args)?;
+    if let Some(spec) = &args.source
+        && let Err(error) = spec.parse::<SourceSpec>()
+    {
+        return Err(UsageError(format!("--source: {error}")).into());
+    }
     let flags = Flags {
         config: args.config,
         source: args.source,
@@ -80,7 +87,7 @@ pub(super) fn unwrap_daemon_error(error: DaemonError) -> anyhow::Error {
         DaemonError::Audio(error) => error.into(),
         DaemonError::Model(error) => error.into(),
         DaemonError::Bus(error) => error.into(),
-        error @ DaemonError::Thread(_) => error.into(),
+        error @ (DaemonError::Thread(_) | DaemonError::Lines(_)) => error.into(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `hark train`: trains or fine-tunes a model.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,22 +41,25 @@ pub struct Args {
     teacher: Option<String>,
     /// Rounds of training; each takes some new examples.
     #[arg(long)]
-    rounds: Option<usize>,
+    rounds: Option<NonZeroUsize>,
     /// Steps a round.
     #[arg(long)]
-    steps: Option<usize>,
+    steps: Option<NonZeroUsize>,
     /// Examples a step.
     #[arg(long)]
-    batch: Option<usize>,
+    batch: Option<NonZeroUsize>,
     /// Examples made before the first round.
     #[arg(long)]
-    first: Option<usize>,
+    first: Option<NonZeroUsize>,
     /// New examples a round.
     #[arg(long)]
-    fresh: Option<usize>,
+    fresh: Option<NonZeroUsize>,
     /// Highest learning rate of the one-cycle schedule.
-    #[arg(long)]
+    #[arg(long, value_parser = rate)]
     learning_rate: Option<f64>,
+    /// How far the trained weights go back to those of the base in the end, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    keep_base: f32,
     /// A fold that is left out of training (ESC-10, ESC-50), whatever the manifest's split says.
     #[arg(long)]
     hold_fold: Option<u8>,
@@ -65,6 +69,22 @@ pub struct Args {
     /// Where the random numbers start.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+/// A number from 0 to 1.
+fn share(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err(format!("expected a number from 0 to 1, got '{text}'")),
+    }
+}
+
+/// A number over 0.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && rate < 1.0 => Ok(rate),
+        _ => Err(format!("expected a number between 0 and 1, got '{text}'")),
+    }
 }
 
 /// Bases that are trained from scratch.
@@ -97,11 +117,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 out::note(format_args!("without made speech: {error}"));
             }
             if args.base != KEYWORD {
-                eprintln!(
-                    "{} mistakes of {} among the negatives",
-                    data.mine(&start),
+                let mistakes = data.mine(&start);
+                out::note(format_args!(
+                    "{mistakes} mistakes of {} among the negatives",
                     args.base
-                );
+                ));
             }
             (recipe::keyword(), Arc::new(data))
         }
@@ -117,11 +137,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             args.base
         ))),
     };
-    recipe.rounds = args.rounds.unwrap_or(recipe.rounds);
-    recipe.steps = args.steps.unwrap_or(recipe.steps);
-    recipe.batch = args.batch.unwrap_or(recipe.batch);
-    recipe.first = args.first.unwrap_or(recipe.first);
-    recipe.fresh = args.fresh.unwrap_or(recipe.fresh);
+    recipe.rounds = args.rounds.map_or(recipe.rounds, NonZeroUsize::get);
+    recipe.steps = args.steps.map_or(recipe.steps, NonZeroUsize::get);
+    recipe.batch = args.batch.map_or(recipe.batch, NonZeroUsize::get);
+    recipe.first = args.first.map_or(recipe.first, NonZeroUsize::get);
+    recipe.fresh = args.fresh.map_or(recipe.fresh, NonZeroUsize::get);
     recipe.learning_rate = args.learning_rate.unwrap_or(recipe.learning_rate);
     let command: Option<Vec<String>> = args
         .teacher
@@ -135,7 +155,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut pool = Pool::start(source, command.as_deref(), args.threads, args.seed)?;
     let path = args.out.join("model.safetensors");
     let rounds = recipe.rounds;
-    let trained = train::<anyhow::Error>(
+    let mut trained = train::<anyhow::Error>(
         &start,
         &recipe,
         shape,
@@ -160,6 +180,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Ok(())
         },
     )?;
+    trained.blend(&start, args.keep_base);
     trained.write(&path)?;
     out::line(format_args!("{}", path.display()))?;
     Ok(())

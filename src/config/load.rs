@@ -76,6 +76,14 @@ impl Loaded {
             .collect();
         ConfigError::from_faults(faults(&self.layers, &self.origins, &problems))
     }
+
+    /// The error of a value that other parts of the program do not accept, at the place of `key`.
+    pub fn fault_at<const N: usize>(&self, key: [&str; N], text: impl Into<String>) -> ConfigError {
+        let problem = Problem::new(key, text);
+        ConfigError {
+            faults: faults(&self.layers, &self.origins, [&problem]),
+        }
+    }
 }
 
 /// Reads the configuration of this process.

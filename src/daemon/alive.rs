@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
+use crate::clock::SampleIdx;
 use crate::command::State;
+use crate::config::EventConfig;
 use crate::pipeline::stats::Stats;
 
 /// How long a stalled source is taken for alive.
 const STALL_LIMIT: Duration = Duration::from_secs(600);
-/// Samples after which a window must have been scored (12 s): the longest window and some.
-const WINDOW_SAMPLES: u64 = 12 * 16_000;
+/// What scoring a window may take beside the time it is long and the one before the next, in seconds:
+/// a slow machine, or a few windows skipped.
+const WINDOW_MARGIN_S: f64 = 10.0;
 
 /// The way to the service manager; without one, everything here does nothing.
 pub(super) struct Alive {
@@ -27,6 +30,8 @@ pub(super) struct Alive {
     samples: u64,
     frames: u64,
     windows: u64,
+    /// Samples after which a window must have been scored.
+    window_samples: u64,
     /// Samples when a window was scored last.
     samples_at_window: u64,
     turns: u64,
@@ -35,8 +40,16 @@ pub(super) struct Alive {
 
 impl Alive {
     /// Reads from the environment whether there is a watchdog.
-    pub fn new(now: Instant) -> Self {
-        Alive::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), now)
+    pub fn new(now: Instant, event: &EventConfig) -> Self {
+        let mut alive = Alive::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), now);
+        alive.follow(event);
+        alive
+    }
+
+    /// Takes the windows of a configuration for what is to be expected.
+    pub fn follow(&mut self, event: &EventConfig) {
+        let limit_s = event.window_s + event.hop_s + WINDOW_MARGIN_S;
+        self.window_samples = SampleIdx::from_secs_f64(limit_s).0;
     }
 
     fn every(every: Option<Duration>, now: Instant) -> Self {
@@ -46,6 +59,7 @@ impl Alive {
             samples: 0,
             frames: 0,
             windows: 0,
+            window_samples: SampleIdx::from_secs_f64(WINDOW_MARGIN_S).0,
             samples_at_window: 0,
             turns: 0,
             stalled_since: None,
@@ -94,19 +108,21 @@ impl Alive {
         }
         let captured = samples != self.samples;
         let inferred = frames != self.frames
-            && samples.saturating_sub(self.samples_at_window) < WINDOW_SAMPLES;
+            && samples.saturating_sub(self.samples_at_window) < self.window_samples;
         let turned = turns != self.turns;
         self.samples = samples;
         self.frames = frames;
         self.turns = turns;
         self.windows = windows.unwrap_or(0);
-        if state != State::Stalled {
+        if !matches!(state, State::Stalled | State::Loading) {
             self.stalled_since = None;
         }
         match state {
             State::Paused => true,
             _ if captured && inferred => true,
-            State::Stalled => {
+            // Before the first sound it is as when there is none any more: a program may take longer
+            // to connect than the watchdog waits.
+            State::Stalled | State::Loading => {
                 let since = *self.stalled_since.get_or_insert(now);
                 turned && now - since < STALL_LIMIT
             }
@@ -176,6 +192,18 @@ mod tests {
             alive.deserves(now, State::Degraded, &stats),
             "a window at last"
         );
+        alive.follow(&EventConfig {
+            window_s: 30.0,
+            hop_s: 10.0,
+            ..EventConfig::default()
+        });
+        step(&stats, 45, false);
+        assert!(
+            alive.deserves(now, State::Listening, &stats),
+            "a long window is waited for"
+        );
+        step(&stats, 6, false);
+        assert!(!alive.deserves(now, State::Listening, &stats));
         stats.handled(16_000);
         assert!(
             !alive.deserves(now, State::Listening, &stats),

@@ -1,17 +1,21 @@
 //! From a configuration to the parts of a pipeline.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::audio::spec::{SourceSpec, open};
 use crate::audio::{AudioError, Source};
 use crate::clock::PIPELINE_RATE_HZ;
-use crate::config::Config;
+use crate::config::{Config, ConfigError, Loaded};
 use crate::detect::{Content, Engine};
 use crate::features::{Frontend, HOP, LogMel};
 use crate::models::registry::{self, Model};
 use crate::models::{Classifier, ModelError, ModelInfo, Spotter, Task};
 use crate::pipeline::{EventModel, Factory, Limits, Models, Pace, Setup};
+
+/// A program that reads a camera connects and waits for a key frame first: 20 s with what any source
+/// has.
+const PROGRAM_HEAD_START: Duration = Duration::from_secs(18);
 
 /// Makes a front end.
 pub type FrontMaker = Arc<dyn Fn() -> Box<dyn Frontend> + Send + Sync>;
@@ -103,12 +107,19 @@ impl Makers {
             spec: spec.to_string(),
             source: Arc::new(move || make(&opened, realtime)),
             pace: pace_of(spec, realtime),
-            limits,
+            limits: Limits {
+                head_start: match spec {
+                    SourceSpec::Command(_) => PROGRAM_HEAD_START,
+                    _ => limits.head_start,
+                },
+                ..limits
+            },
             front: (self.front)(),
             models,
             engine: rules.0,
             content: rules.1,
             origin,
+            paused: false,
         }
     }
 }
@@ -130,14 +141,20 @@ pub fn pace_of(spec: &SourceSpec, realtime: bool) -> Pace {
 /// The source of a configuration, the default microphone where it names none.
 ///
 /// # Errors
-/// When it names more than one, or one that is not understood.
-pub fn spec_of(config: &Config) -> Result<SourceSpec, AudioError> {
-    match &config.source[..] {
+/// When it names more than one, or one that is not understood; the text says where it stands.
+pub fn spec_of(loaded: &Loaded) -> Result<SourceSpec, ConfigError> {
+    match &loaded.config.source[..] {
         [] => Ok(SourceSpec::Mic(None)),
-        [only] => only.spec.parse(),
-        more => Err(AudioError::Spec(format!(
-            "{} sources are configured, and one daemon listens to one; start another daemon with its own --config and --socket",
-            more.len()
-        ))),
+        [only] => only
+            .spec
+            .parse()
+            .map_err(|error: AudioError| loaded.fault_at(["source", "0", "spec"], error.to_string())),
+        more => Err(loaded.fault_at(
+            ["source", "1", "spec"],
+            format!(
+                "{} sources are configured, and one daemon listens to one; start another daemon with its own --config and --socket",
+                more.len()
+            ),
+        )),
     }
 }

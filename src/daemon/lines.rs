@@ -20,7 +20,7 @@ const QUEUE: usize = 1024;
 /// The stream and its thread.
 pub(super) struct Lines {
     queue: Sender<Arc<Event>>,
-    closed: Receiver<()>,
+    closed: Receiver<io::Error>,
     left_out: u64,
 }
 
@@ -35,17 +35,17 @@ impl Lines {
         } else {
             bounded(QUEUE)
         };
-        // Closed, without a message, when the thread has ended.
-        let (alive, closed) = bounded::<()>(0);
+        // Closed when the thread has ended; the message is what kept it from writing.
+        let (failed, closed) = bounded::<io::Error>(1);
         std::thread::Builder::new()
             .name("hark-lines".into())
             .spawn(move || {
-                let _alive = alive;
                 for event in &events {
                     let written = writeln!(to, "{}", event_line(&event)).and_then(|()| to.flush());
                     if let Err(error) = written {
                         if error.kind() != io::ErrorKind::BrokenPipe {
-                            tracing::error!("cannot write events to standard output: {error}");
+                            // There is room for the only one.
+                            drop(failed.send(error));
                         }
                         return;
                     }
@@ -58,8 +58,9 @@ impl Lines {
         })
     }
 
-    /// Becomes ready when nobody reads any more.
-    pub fn closed(&self) -> &Receiver<()> {
+    /// Becomes ready when nothing can be written any more: with the reason, or closed where the reader
+    /// has simply gone.
+    pub fn closed(&self) -> &Receiver<io::Error> {
         &self.closed
     }
 
@@ -76,16 +77,27 @@ impl Lines {
     }
 
     /// Writes what is queued, at most for `limit`, or until told to end.
-    pub fn finish(self, signals: &Receiver<Signal>, limit: Duration) {
+    ///
+    /// # Errors
+    /// When the stream takes no more; a reader that has gone is none.
+    pub fn finish(self, signals: &Receiver<Signal>, limit: Duration) -> io::Result<()> {
         drop(self.queue);
+        let (mut signals, none) = (signals, never());
         let late = match limit {
             Duration::MAX => never(),
             limit => after(limit),
         };
-        select! {
-            recv(self.closed) -> _ => {}
-            recv(signals) -> _ => {}
-            recv(late) -> _ => {}
+        loop {
+            select! {
+                recv(self.closed) -> failed => return failed.map_or(Ok(()), Err),
+                recv(signals) -> signal => match signal {
+                    Ok(Signal::End) => return Ok(()),
+                    // There is nothing left that could be reloaded.
+                    Ok(Signal::Reload) => {}
+                    Err(_) => signals = &none,
+                },
+                recv(late) -> _ => return Ok(()),
+            }
         }
     }
 }
@@ -138,7 +150,45 @@ mod tests {
                 lines.write(event());
             }
             assert!(lines.closed().recv().is_err());
-            lines.finish(&never(), Duration::MAX);
+            lines.finish(&never(), Duration::MAX).unwrap();
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_only_the_end_interrupts() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut lines = Lines::start(Box::new(Full), true).unwrap();
+        lines.write(event());
+        let (tell, signals) = unbounded();
+        tell.send(Signal::Reload).unwrap();
+        let error = lines.finish(&signals, Duration::MAX).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+
+        struct Stuck(Receiver<()>);
+        impl Write for Stuck {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let _ = self.0.recv();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (release, stuck) = bounded::<()>(0);
+        let mut lines = Lines::start(Box::new(Stuck(stuck)), true).unwrap();
+        lines.write(event());
+        tell.send(Signal::Reload).unwrap();
+        tell.send(Signal::End).unwrap();
+        lines.finish(&signals, Duration::MAX).unwrap();
+        assert!(signals.is_empty(), "the reload came first");
+        drop(release);
     }
 }

@@ -137,6 +137,19 @@ impl Engine {
         }
     }
 
+    /// Interrupts the rules of one kind at `at`, for its model has failed: their open episodes end, their
+    /// confirmations begin anew, and its last scores veto nothing any more.
+    pub fn close_kind(&mut self, kind: Kind, at: SampleIdx, emit: &mut dyn FnMut(Decision)) {
+        let heard = &mut self.heard[kind as usize];
+        heard.end = heard.end.max(Some(at));
+        heard.scores.fill(0.0);
+        for watch in &mut self.watches {
+            if watch.rule.kind == kind {
+                watch.interrupt(emit);
+            }
+        }
+    }
+
     /// Sets the threshold of a rule; its release threshold keeps the same ratio, and labels with a
     /// threshold of their own keep theirs.
     ///
@@ -532,6 +545,36 @@ mod tests {
         assert!(
             feed(&mut engine, Kind::Event, &["Dog"], 3, &rows).is_empty(),
             "the same again"
+        );
+    }
+
+    #[test]
+    fn a_model_that_fails_ends_its_own_episodes_alone() {
+        let mut engine = engine(&[
+            rule(Kind::Event, &["Dog"]),
+            RuleConfig {
+                name: "words".to_owned(),
+                confirm: Confirm { hits: 2, of: 2 },
+                veto: vec!["Dog".into()],
+                ..rule(Kind::Keyword, &["go"])
+            },
+        ]);
+        let hit: [&[f32]; 1] = [&[0.6]];
+        assert!(feed(&mut engine, Kind::Keyword, &["go"], 0, &hit).is_empty());
+        feed(&mut engine, Kind::Event, &["Dog"], 0, &[&[0.9]]);
+        let mut log = Vec::new();
+        engine.close_kind(Kind::Event, SampleIdx(16_000), &mut |decision| {
+            log.push(plain(&decision));
+        });
+        assert_eq!(log, [("end", "Dog".into(), 0, Some(1))]);
+        assert_eq!(
+            feed(&mut engine, Kind::Keyword, &["go"], 1, &hit).len(),
+            1,
+            "the word goes on being confirmed, and the dead model vetoes nothing"
+        );
+        assert_eq!(
+            feed(&mut engine, Kind::Event, &["Dog"], 1, &[&[0.9]]).len(),
+            1
         );
     }
 

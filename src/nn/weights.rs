@@ -218,6 +218,17 @@ impl Checkpoint {
             })
     }
 
+    /// Moves every value by `share` (0 to 1) of the way to those of `other`, which must have the same
+    /// network. A fine-tuned model half-way back to its base keeps more of what the base could
+    /// (Wortsman et al., *Robust fine-tuning*, 2022).
+    pub fn blend(&mut self, other: &Checkpoint, share: f32) {
+        for (key, values) in &mut self.tensors {
+            for (value, other) in values.iter_mut().zip(other.values(key)) {
+                *value += share * (other - *value);
+            }
+        }
+    }
+
     /// Values of a key that [`expected_tensors`] names.
     pub(super) fn values(&self, key: &str) -> &[f32] {
         self.tensors.get(key).map_or(&[], Vec::as_slice)
@@ -283,6 +294,27 @@ mod tests {
     fn what_is_written_is_read_back() {
         let (_dir, bytes, checkpoint) = file();
         assert_eq!(Checkpoint::from_bytes(&bytes, "x").unwrap(), checkpoint);
+    }
+
+    #[test]
+    fn blending_goes_from_one_end_to_the_other() {
+        let (from, to) = (
+            random_checkpoint(sample(), 1),
+            random_checkpoint(sample(), 2),
+        );
+        let blend = |share| {
+            let mut blended = from.clone();
+            blended.blend(&to, share);
+            blended.tensors["head.weight"].clone()
+        };
+        assert_eq!(blend(0.0), from.tensors["head.weight"]);
+        for (half, (a, b)) in blend(0.5).iter().zip(
+            from.tensors["head.weight"]
+                .iter()
+                .zip(&to.tensors["head.weight"]),
+        ) {
+            assert!((half - (a + b) / 2.0).abs() < 1e-6);
+        }
     }
 
     #[test]

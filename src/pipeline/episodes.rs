@@ -160,6 +160,29 @@ impl Episodes {
         });
     }
 
+    /// Ends what one model has open, for it has failed; the other goes on.
+    pub fn close_kind(
+        &mut self,
+        kind: Kind,
+        at: SampleIdx,
+        levels: Levels,
+        emit: &mut dyn FnMut(Event),
+    ) {
+        let Episodes {
+            engine,
+            content,
+            found,
+            ..
+        } = self;
+        engine.close_kind(kind, at, &mut |decision| found.push(decision));
+        if kind == Kind::Event
+            && let Some(content) = content
+        {
+            content.interrupt();
+        }
+        self.report(at, levels, emit, |_| Vec::new());
+    }
+
     /// Turns the decisions found at `at` into events.
     fn report(
         &mut self,

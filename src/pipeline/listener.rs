@@ -3,8 +3,8 @@
 //! It wakes once a period of the source (60 ms), takes what the ring holds, and does everything for it in
 //! the order of the samples. Between wake-ups it obeys the daemon.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -25,6 +25,8 @@ use crate::features::Frontend;
 const AHEAD: Duration = Duration::from_millis(500);
 /// Sound taken from the ring at once.
 const READ: Duration = Duration::from_millis(100);
+/// How long dropping a pipeline waits for its threads.
+const END: Duration = Duration::from_secs(2);
 
 /// Takes what the pipeline reports; must not block for long.
 pub type Reporter = Box<dyn Fn(Report) + Send>;
@@ -49,6 +51,8 @@ pub struct Setup {
     pub content: Option<Content>,
     /// The start of the daemon, for monotonic times.
     pub origin: Instant,
+    /// Whether it begins paused, with the device left alone.
+    pub paused: bool,
 }
 
 /// What the pipeline tells the daemon.
@@ -83,11 +87,12 @@ enum Order {
     Stop,
 }
 
-/// A running pipeline. Dropping it stops it; every open episode ends first.
+/// A running pipeline. Dropping it stops it; every open episode ends first. A listener that a model or
+/// device holds up for more than [`END`] is left to itself.
 pub struct Pipeline {
     orders: Sender<Order>,
     stats: Arc<Stats>,
-    thread: Option<JoinHandle<()>>,
+    ended: Receiver<()>,
 }
 
 impl Pipeline {
@@ -106,6 +111,7 @@ impl Pipeline {
             engine,
             content,
             origin,
+            paused,
         } = setup;
         let stats = Arc::new(Stats::new(
             &spec,
@@ -136,17 +142,22 @@ impl Pipeline {
             stretch: None,
             native: Vec::new(),
             pcm: Vec::new(),
-            paused: None,
+            paused: paused.then(Instant::now),
             opened_once: false,
             fault: None,
         };
-        let thread = std::thread::Builder::new()
+        // Closed, without a message, when the thread has ended.
+        let (running, ended) = bounded::<()>(0);
+        std::thread::Builder::new()
             .name("hark-listener".into())
-            .spawn(move || listener.run())?;
+            .spawn(move || {
+                let _running = running;
+                listener.run();
+            })?;
         Ok(Pipeline {
             orders,
             stats,
-            thread: Some(thread),
+            ended,
         })
     }
 
@@ -203,10 +214,8 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.stop();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the listener thread had ended by itself");
+        if self.ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the listener has not ended within {END:?} and is left behind");
         }
     }
 }
@@ -252,8 +261,25 @@ enum Next {
 }
 
 impl Listener {
+    /// Listens to the end and reports it, whatever happens.
     fn run(mut self) {
-        self.supervisor.open();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.listen())).unwrap_or_else(|_| {
+            Err(AudioError::Device(
+                "the listener has crashed; this is a fault in hark, please report it".into(),
+            ))
+        });
+        let report = std::mem::replace(&mut self.report, Box::new(drop));
+        // The source and the worker are gone before the daemon is told.
+        if catch_unwind(AssertUnwindSafe(|| drop(self))).is_err() {
+            tracing::error!("the listener has crashed while it ended");
+        }
+        report(Report::Ended(ended));
+    }
+
+    fn listen(&mut self) -> Result<(), AudioError> {
+        if self.paused.is_none() {
+            self.supervisor.open();
+        }
         let ended = loop {
             self.stats.turn();
             match self.step() {
@@ -264,12 +290,9 @@ impl Listener {
         };
         let Listener {
             recogniser, report, ..
-        } = &mut self;
+        } = self;
         recogniser.finish(&mut |event| report(Report::Event(event)));
-        let report = std::mem::replace(&mut self.report, Box::new(drop));
-        // The source and the worker are gone before the daemon is told.
-        drop(self);
-        report(Report::Ended(ended));
+        ended
     }
 
     fn step(&mut self) -> Next {
@@ -352,6 +375,10 @@ impl Listener {
                     self.paused = Some(Instant::now());
                     self.supervisor.close();
                     self.interrupt(Duration::ZERO);
+                    if self.pace.is_endless() {
+                        // What comes next is a stretch of its own, however long it takes to open.
+                        self.stretch = None;
+                    }
                     self.stats.fault("");
                 }
                 // Nobody may be waiting any more.
@@ -414,6 +441,7 @@ impl Listener {
             native,
             pcm,
             stats,
+            supervisor,
             pace,
             ..
         } = self;
@@ -432,7 +460,11 @@ impl Listener {
         }
         stretch.resampler.push(native, pcm);
         stats.handled(pcm.len() as u64);
-        recogniser.arrived(stretch.next_idx());
+        // What still waits in the ring is the newest: without it, events found in a backlog would be
+        // given the time of their discovery.
+        let waiting = supervisor.backlog() as f64 / f64::from(stretch.format.rate_hz.max(1));
+        let waiting = (waiting * f64::from(PIPELINE_RATE_HZ)) as u64;
+        recogniser.arrived(stretch.next_idx() + waiting);
         if *pace == Pace::Program {
             let sound = stretch.next_idx().since(stretch.base);
             recogniser.set_complete(sound > stretch.opened.elapsed() + AHEAD);

@@ -345,8 +345,22 @@ impl Hearing {
             return;
         };
         model.times.record(job.took);
-        self.event_fault = job.failure.clone();
-        if job.failure.is_none() && job.scores.len() == model.info().labels.len() {
+        let (wanted, got) = (model.info().labels.len(), job.scores.len());
+        let failure = job.failure.clone().or_else(|| {
+            (wanted != got).then(|| {
+                format!("the event model gave {got} scores for its {wanted} labels").into()
+            })
+        });
+        let had_failed = std::mem::replace(&mut self.event_fault, failure).is_some();
+        if self.event_fault.is_some() {
+            if !had_failed {
+                let levels = Levels {
+                    level_dbfs: job.level_dbfs,
+                    noise_floor_dbfs: self.meter.noise_floor_dbfs(),
+                };
+                self.episodes.close_kind(Kind::Event, job.end, levels, emit);
+            }
+        } else {
             model.show(&job.scores, 0.0);
             let seen = Observation {
                 kind: Kind::Event,

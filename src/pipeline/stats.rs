@@ -240,6 +240,18 @@ impl Stats {
         self.lost.load(Relaxed)
     }
 
+    /// Goes on counting where `old` stood: the source of a pipeline that this one has replaced.
+    pub fn carry_on(&self, old: &Stats) {
+        for (count, old) in [
+            (&self.samples, &old.samples),
+            (&self.lost, &old.lost),
+            (&self.gaps, &old.gaps),
+            (&self.reopened, &old.reopened),
+        ] {
+            count.fetch_add(old.load(Relaxed), Relaxed);
+        }
+    }
+
     /// Counts a turn of the listener's loop: the sign that it is alive.
     pub fn turn(&self) {
         self.turns.fetch_add(1, Relaxed);

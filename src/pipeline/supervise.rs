@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use crate::audio::ring::{Block, PcmReader, pcm_ring};
 use crate::audio::silence::DigitalSilence;
@@ -42,6 +42,8 @@ impl Pace {
 pub struct Limits {
     /// Without samples for this long, a live source is stalled and opened again.
     pub no_samples: Duration,
+    /// So much longer may the first sample after opening take: a program has to connect first.
+    pub head_start: Duration,
     /// After this long of nothing but zeros, a live source is taken for muted.
     pub digital_silence: Duration,
     /// Wait before the first new attempt; doubled after each.
@@ -62,6 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             no_samples: Duration::from_secs(2),
+            head_start: Duration::ZERO,
             digital_silence: Duration::from_secs(10),
             first_retry: Duration::from_millis(200),
             last_retry: Duration::from_secs(2),
@@ -155,6 +158,8 @@ pub struct Supervisor {
     state: State,
     /// When sound was last heard, for the length of an outage.
     last_sound: Option<Instant>,
+    /// Outage before a pause that began in it.
+    outage: Duration,
     opened_before: bool,
     retry: Duration,
     told: Told,
@@ -184,6 +189,7 @@ impl Supervisor {
             limits,
             state: State::Closed,
             last_sound: None,
+            outage: Duration::ZERO,
             opened_before: false,
             retry: limits.first_retry,
             told: Told::Nothing,
@@ -194,6 +200,9 @@ impl Supervisor {
     /// Starts to open the source; a source that merely waits for its reader goes on where it was.
     pub fn open(&mut self) {
         if matches!(self.state, State::Closed) {
+            if !self.outage.is_zero() {
+                self.last_sound = Some(Instant::now());
+            }
             self.attempt();
         }
     }
@@ -202,8 +211,11 @@ impl Supervisor {
     pub fn close(&mut self) {
         if self.pace.is_endless() {
             self.told = Told::Nothing;
-            // What is not listened to is not lost.
-            self.last_sound = None;
+            // What is not listened to is not lost, but an outage so far is.
+            let last = self.last_sound.take();
+            if !matches!(self.state, State::Open(_)) {
+                self.outage += last.map_or(Duration::ZERO, |last| last.elapsed());
+            }
             self.retry = self.limits.first_retry;
             self.stop();
             self.state = State::Closed;
@@ -230,6 +242,10 @@ impl Supervisor {
                 alive,
             } => match result.recv_timeout(self.limits.gather) {
                 Ok(attempt) => self.opened(attempt),
+                Err(RecvTimeoutError::Disconnected) => self.fail(AudioError::Device(
+                    "opening the source has crashed; this is a fault in hark, please report it"
+                        .into(),
+                )),
                 Err(_) if since.elapsed() < self.limits.open => Turn::Idle(Duration::ZERO),
                 Err(_) => {
                     self.hung.push(alive.clone());
@@ -288,6 +304,10 @@ impl Supervisor {
             Ok((running, reader, format, name)) => {
                 let now = Instant::now();
                 let again = std::mem::replace(&mut self.opened_before, true);
+                let outage = std::mem::take(&mut self.outage)
+                    + self.last_sound.map_or(Duration::ZERO, |last| now - last);
+                // Counted up to here: a source that opens without a sound begins another one.
+                self.last_sound = self.last_sound.map(|_| now);
                 self.state = State::Open(Box::new(Open {
                     running,
                     reader,
@@ -302,7 +322,7 @@ impl Supervisor {
                     name,
                     format,
                     again,
-                    outage: self.last_sound.map_or(Duration::ZERO, |last| now - last),
+                    outage,
                 }
             }
             Err(error) => self.fail(error),
@@ -335,6 +355,10 @@ impl Supervisor {
             }
             return Turn::Samples(block);
         }
+        let no_samples = match open.heard {
+            true => self.limits.no_samples,
+            false => self.limits.no_samples + self.limits.head_start,
+        };
         // A writer that has gone since the question knows better now.
         if open.fate.is_none() && open.reader.is_finished() {
             open.ask();
@@ -350,13 +374,20 @@ impl Supervisor {
             Health::Running if open.reader.is_finished() && self.pace.is_endless() => {
                 self.fail(AudioError::Device("the source has stopped writing".into()))
             }
-            Health::Running
-                if self.pace.is_endless() && now - open.last > self.limits.no_samples =>
-            {
-                let limit = self.limits.no_samples;
+            Health::Running if self.pace.is_endless() && now - open.last > no_samples => {
+                let limit = no_samples;
                 self.fail(AudioError::Device(format!("no samples for {limit:?}")))
             }
             Health::Running => Turn::Idle(Duration::ZERO),
+        }
+    }
+
+    /// Samples at the native rate that have arrived and were not read yet; zero where the source waits
+    /// for its reader.
+    pub fn backlog(&self) -> usize {
+        match &self.state {
+            State::Open(open) if self.pace == Pace::Live => open.reader.available(),
+            _ => 0,
         }
     }
 

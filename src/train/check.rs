@@ -313,8 +313,11 @@ mod tests {
         writer.finalize().unwrap();
     }
 
-    /// A data set of rows `(name, label, split, speaker, sound)`, and what is found in it.
-    fn findings(rows: &[(&str, &str, &str, &str, Option<Vec<f32>>)]) -> Report {
+    /// `(name, label, split, speaker, sound)`; without a sound the file is garbage.
+    type Row<'a> = (&'a str, &'a str, &'a str, &'a str, Option<Vec<f32>>);
+
+    /// What is found in a data set of these rows.
+    fn findings(rows: &[Row<'_>]) -> Report {
         let folder = tempfile::tempdir().unwrap();
         let mut table = "path,label,split,speaker\n".to_owned();
         for (name, label, split, speaker, pcm) in rows {
