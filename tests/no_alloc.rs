@@ -1,13 +1,22 @@
-//! The capture callback under an allocator that ends the process when it is asked for anything.
+//! The capture callback and the listener's frames under an allocator that ends the process when it
+//! is asked for anything.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use assert_no_alloc::{AllocDisabler, assert_no_alloc};
 use harkd::audio::Format;
 use harkd::audio::mic::Callback;
 use harkd::audio::resample::Resampler;
 use harkd::audio::ring::pcm_ring;
+use harkd::clock::WallClock;
+use harkd::config::{Flags, load_from, paths::Paths};
+use harkd::detect::{Content, Engine, Rule};
+use harkd::features::LogMel;
+use harkd::models::{embedded_event, embedded_keyword};
+use harkd::pipeline::stats::Stats;
+use harkd::pipeline::{EventModel, Models, Parts, Recogniser, Worker};
 
 #[global_allocator]
 static ALLOCATOR: AllocDisabler = AllocDisabler;
@@ -49,4 +58,41 @@ fn the_resampler_allocates_nothing_once_its_output_has_room() {
             assert_no_alloc(|| resampler.push(&mono, &mut out));
         }
     }
+}
+
+#[test]
+fn a_frame_allocates_nothing_while_nothing_is_heard() {
+    let event = EventModel {
+        make: Arc::new(embedded_event),
+        window_frames: 100,
+        hop_frames: 50,
+    };
+    let models = Models::load(Some(Arc::new(embedded_keyword)), Some(event)).unwrap();
+    let home = Paths::new(std::path::Path::new("/nonexistent"), None, |_| None);
+    let config = load_from(&Flags::default(), &home, []).unwrap().config;
+    let rules = config.rule.iter().map(|rule| Rule::from_config(rule, &[]));
+    let (keyword_info, keyword) = models.keyword.unwrap();
+    let (event_info, event, window) = models.event.unwrap();
+    let stats = Arc::new(Stats::new("test", Some(keyword_info), Some(event_info)));
+    let worker = Worker::spawn(event, window.frames()).unwrap();
+    let mut recogniser = Recogniser::new(Parts {
+        front: Box::new(LogMel::new()),
+        keyword: Some(keyword),
+        event: Some((worker, window)),
+        engine: Engine::new(rules.collect::<Result<_, _>>().unwrap()),
+        content: Some(Content::new(2.0)),
+        stats: stats.clone(),
+        clock: WallClock::new(Instant::now()),
+        complete: true,
+    });
+    // A quiet room: noise of the lowest bits.
+    let mut random = fastrand::Rng::with_seed(1);
+    let room: Vec<f32> = (0..64_000).map(|_| (random.f32() - 0.5) * 1e-3).collect();
+    let mut hear = |pcm: &[f32]| recogniser.push(pcm, &mut |event| panic!("{event:?}"));
+    hear(&room);
+    let before = stats.event.as_ref().unwrap().times.count();
+    for block in room.chunks(960) {
+        assert_no_alloc(|| hear(block));
+    }
+    assert!(stats.event.as_ref().unwrap().times.count() >= before + 7);
 }

@@ -129,7 +129,8 @@ fn a_pause_releases_the_device_and_resume_opens_it_again() {
     let start = events.event("start", ALARM);
     hark.call("pause", json!({})).unwrap();
     assert_eq!(device.counts(), (1, 1), "the microphone is released");
-    assert_eq!(events.event("end", ALARM).id, start.id, "what is open ends");
+    let end = events.event("end", ALARM);
+    assert_eq!(end.id, start.id, "what is open ends");
     events.state("paused");
     assert_eq!(hark.status()["state"], "paused");
 
@@ -139,7 +140,7 @@ fn a_pause_releases_the_device_and_resume_opens_it_again() {
     tell.send(Do::Play([tone(0, 0.2), tone(2, 0.4)].concat()))
         .unwrap();
     let no = events.event("instant", "no");
-    assert!(no.start_s > 3.6, "time goes on: {no:?}");
+    assert!(Some(no.start_s) > end.end_s, "time goes on: {no:?}");
     let status = hark.status();
     assert_eq!(status["state"], "listening");
     assert_eq!(status["sources"][0]["lost_samples"], 0, "{status}");
@@ -161,7 +162,11 @@ fn a_timed_pause_and_an_inhibitor_end_by_themselves() {
     holder
         .call("inhibit", json!({"who": "a call", "why": "privacy"}))
         .unwrap();
-    let paused = events.state("paused");
+    let mut paused = events.state("paused");
+    if paused.contains("for a time") {
+        // The first pause was seen too.
+        paused = events.state("paused");
+    }
     assert!(paused.contains("a call"), "{paused}");
     let refused = hark.call("resume", json!({})).unwrap_err().to_string();
     assert!(refused.contains("a call"), "{refused}");
@@ -407,7 +412,7 @@ fn a_model_that_fails_is_started_again_while_listening_goes_on() {
 fn history_keeps_the_events_in_order() {
     let device = Device::default();
     let tell = device.plug();
-    let hark = Rig::start(Setup::mic(&device));
+    let hark = Rig::start(Setup::file(&device));
     let mut events = hark.subscribe();
     tell.send(Do::Play(scene())).unwrap();
     events.event("end", ALARM);

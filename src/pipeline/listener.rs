@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::features::Frontend;
 
 /// A program whose sound is so far ahead of time is not live, and waiting for windows loses nothing.
-const AHEAD: Duration = Duration::from_secs(1);
+const AHEAD: Duration = Duration::from_millis(500);
 /// Sound taken from the ring at once.
 const READ: Duration = Duration::from_millis(100);
 /// How long dropping a pipeline waits for its threads.

@@ -38,7 +38,8 @@ impl Histogram {
         let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1);
         let octave = ns.ilog2() as usize;
         // The bits below the leading one say where within the octave the time lies.
-        let within = (((ns - (1 << octave)) as u128 * PER_OCTAVE as u128) >> octave) as usize;
+        let below = u128::from(ns - (1 << octave));
+        let within = ((below * PER_OCTAVE as u128) >> octave) as usize;
         let bucket = (octave * PER_OCTAVE + within).min(self.buckets.len() - 1);
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.count.fetch_add(1, Relaxed);

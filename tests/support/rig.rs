@@ -20,6 +20,11 @@ use tempfile::TempDir;
 use crate::fakes::{Device, Sounds, Tones, Words};
 use crate::follow::{Followed, PATIENCE};
 
+/// Rules that the tests rely on, whatever the default ones are tuned to.
+const RULES: &str = "\
+    [[rule]]\nname = \"words\"\nthreshold = 0.5\n\
+    [[rule]]\nname = \"safety\"\nthreshold = 0.5\nhold = 2\n";
+
 /// What a daemon of a test is started with.
 pub struct Setup {
     pub makers: Makers,
@@ -57,7 +62,7 @@ impl Setup {
         let device = device.clone();
         let dir = TempDir::new().unwrap();
         let config = dir.path().join("config.toml");
-        std::fs::write(&config, "").unwrap();
+        std::fs::write(&config, RULES).unwrap();
         let plain: Config = load_from(&Flags::default(), &paths(&dir), [])
             .unwrap()
             .config;
