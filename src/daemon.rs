@@ -13,12 +13,12 @@ pub mod signals;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::audio::AudioError;
-use crate::clock::PIPELINE_RATE_HZ;
+use crate::clock::{PIPELINE_RATE_HZ, SampleIdx, WallClock};
 use crate::command::{Answer, Command, Live, Notice, Refusal, Request, State, Status};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::detect::RuleError;
@@ -376,8 +376,9 @@ impl Daemon {
             .filter(|(of, _)| *of == generation)
             .map(|(_, event)| event.clone())
             .collect();
+        let now = WallClock::new(self.started).wall_time(SampleIdx(0));
         for event in left {
-            let time = SystemTime::now();
+            let time = now;
             let lasted = time.duration_since(event.time).unwrap_or_default();
             let samples = lasted.as_secs_f64() * f64::from(PIPELINE_RATE_HZ);
             let micros = u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX);

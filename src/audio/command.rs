@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -20,6 +21,9 @@ use crate::clock::PIPELINE_RATE_HZ;
 
 /// Longest line of a program's standard error that is kept in one piece.
 const MAX_LOG_LINE: usize = 1024;
+
+/// How long a program may take to end after its output has.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A program as a source.
 pub struct CommandSource {
@@ -96,7 +100,7 @@ impl Source for CommandSource {
             })?;
             Err(AudioError::Device(format!(
                 "cmd: '{name}' {} after {:.1} s of sound; see the log for what it said",
-                kill_and_reap(&child),
+                end(&child),
                 frames as f64 / f64::from(PIPELINE_RATE_HZ)
             )))
         })?;
@@ -129,6 +133,33 @@ impl Drop for RunningCommand {
         self.feed = None;
         kill_and_reap(&self.child);
     }
+}
+
+/// Waits a moment for a program whose output has ended to end as well, so that its status is told,
+/// and ends what is left of it.
+fn end(program: &Mutex<Program>) -> String {
+    let given_up = Instant::now() + LAST_WORDS;
+    loop {
+        {
+            let mut program = program.lock().unwrap_or_else(PoisonError::into_inner);
+            let Program { child, is_over } = &mut *program;
+            if *is_over || is_zombie(child.id()) || Instant::now() > given_up {
+                break;
+            }
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    kill_and_reap(program)
+}
+
+/// Whether a process has ended and waits for its status to be collected.
+fn is_zombie(id: u32) -> bool {
+    // The state stands behind the name, which is in parentheses and may hold some of its own.
+    std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z"))
+    })
 }
 
 /// Ends the program and what it has started, and collects its status, in words.
@@ -197,7 +228,6 @@ fn log_line(command: &str, line: &mut Vec<u8>) {
 mod tests {
     use std::fs::File;
     use std::io::{BufRead, BufReader};
-    use std::time::{Duration, Instant};
 
     use super::super::ring::pcm_ring;
     use super::*;

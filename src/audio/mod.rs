@@ -8,6 +8,7 @@ pub mod command;
 pub mod decode;
 pub mod feed;
 pub mod file;
+mod limit;
 pub mod mic;
 pub mod mix;
 pub mod raw;

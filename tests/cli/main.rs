@@ -457,9 +457,9 @@ fn a_source_that_makes_no_sense_is_status_4_or_2() {
         ran.check_error(code, "");
     };
     check("file:/no/such.wav", 4);
-    check("raw:0:1", 4);
-    check("raw:16000", 4);
-    check("teapot", 4);
+    check("raw:0:1", 2);
+    check("raw:16000", 2);
+    check("teapot", 2);
 }
 
 #[test]
