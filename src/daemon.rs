@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
 use crate::audio::AudioError;
-use crate::clock::{PIPELINE_RATE_HZ, SampleIdx, WallClock};
+use crate::clock::{SampleIdx, WallClock};
 use crate::command::{Answer, Command, Live, Notice, Refusal, Request, State, Status};
 use crate::config::{Config, ConfigError, Loaded};
 use crate::detect::RuleError;
@@ -376,17 +376,16 @@ impl Daemon {
             .filter(|(of, _)| *of == generation)
             .map(|(_, event)| event.clone())
             .collect();
-        let now = WallClock::new(self.started).wall_time(SampleIdx(0));
+        // A clock whose first sample is now.
+        let clock = WallClock::new(self.started);
+        let (time, mono_us) = (clock.wall_time(SampleIdx(0)), clock.mono_us(SampleIdx(0)));
         for event in left {
-            let time = now;
             let lasted = time.duration_since(event.time).unwrap_or_default();
-            let samples = lasted.as_secs_f64() * f64::from(PIPELINE_RATE_HZ);
-            let micros = u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX);
             let end = Event {
                 phase: Phase::End,
                 time,
-                mono_us: event.mono_us.saturating_add(micros),
-                end: Some(event.start + samples as u64),
+                mono_us,
+                end: Some(event.start + SampleIdx::from_secs_f64(lasted.as_secs_f64()).0),
                 ..(*event).clone()
             };
             self.heard(generation, end);
