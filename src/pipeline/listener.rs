@@ -88,7 +88,7 @@ enum Order {
 }
 
 /// A running pipeline. Dropping it stops it; every open episode ends first. A listener that a model or
-/// device holds up for more than [`END`] is left to itself.
+/// device holds up for more than two seconds is left to itself.
 pub struct Pipeline {
     orders: Sender<Order>,
     stats: Arc<Stats>,
