@@ -53,7 +53,7 @@ $$apt install -y -q --no-install-recommends --no-remove $$missing \
     || { $$apt update -q && $$apt install -y -q --no-install-recommends --no-remove $$missing; }
 endef
 
-.PHONY: all build run test lint bench peers demo train-keyword train-event install uninstall clean build-packages test-packages
+.PHONY: all build run test lint bench peers latency demo train-keyword train-event install uninstall clean build-packages test-packages
 
 all: build
 
@@ -83,6 +83,10 @@ bench: build
 peers: build $(TEACHERS)/ready
 	$(TEACHERS)/bin/python benches/peers/listen.py $(HARK) $(DATA)/models/yamnet.tflite
 
+# From sound to D-Bus signal, through a real sound server and bus.
+latency: build test-packages $(TEACHERS)/ready
+	$(TEACHERS)/bin/python benches/latency.py $(HARK) $(DATA)
+
 $(TEACHERS)/ready: models/teachers/requirements.txt
 	$(call packages,$(TRAIN_PACKAGES))
 	python3 -m venv $(TEACHERS)
@@ -108,7 +112,7 @@ demo: build-packages
 # Built by `make` beforehand where installing needs rights that building does not.
 install:
 	@test -x $(HARK) || $(MAKE) build
-	install -D -m 755 $(HARK) '$(DESTDIR)$(PREFIX)/bin/hark'
+	install -D -s -m 755 $(HARK) '$(DESTDIR)$(PREFIX)/bin/hark'
 	install -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(BUSDIR)' '$(DESTDIR)$(BASHDIR)' '$(DESTDIR)$(ZSHDIR)' \
 	    '$(DESTDIR)$(FISHDIR)' '$(DESTDIR)$(MANDIR)' '$(DESTDIR)$(DOCDIR)'
 	sed '/^Exec/s|@BINDIR@|$(PREFIX)/bin|g' systemd/hark.service > '$(DESTDIR)$(UNITDIR)/hark.service'
