@@ -22,7 +22,7 @@ MANDIR   := $(PREFIX)/share/man/man1
 DOCDIR   := $(PREFIX)/share/doc/harkd
 
 BUILD_PACKAGES := gcc libc6-dev libasound2-dev pkg-config
-TEST_PACKAGES  := pulseaudio pulseaudio-utils libasound2-plugins dbus espeak-ng systemd python3
+TEST_PACKAGES  := pulseaudio pulseaudio-utils libasound2-plugins dbus espeak-ng procps systemd
 DEMO_PACKAGES  := espeak-ng flac
 TRAIN_PACKAGES := espeak-ng python3 python3-venv
 
