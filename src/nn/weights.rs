@@ -240,7 +240,7 @@ impl Checkpoint {
     }
 }
 
-/// Random weights of a network, for tests and benchmarks.
+/// Random weights of a network: where training from scratch begins.
 pub fn random_checkpoint(net: NetSpec, seed: u64) -> Checkpoint {
     let mut rng = fastrand::Rng::with_seed(seed);
     let tensors = expected_tensors(&net)

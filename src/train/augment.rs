@@ -7,17 +7,8 @@
 
 use fastrand::Rng;
 
+pub use crate::audio::synth::parts::{chance, range as uniform};
 use crate::features::N_MELS;
-
-/// A number between `low` and `high`.
-pub fn uniform(rng: &mut Rng, low: f32, high: f32) -> f32 {
-    low + (high - low) * rng.f32()
-}
-
-/// True with probability `p`.
-pub fn chance(rng: &mut Rng, p: f32) -> bool {
-    rng.f32() < p
-}
 
 /// A factor from decibels of amplitude.
 pub fn from_db(db: f32) -> f32 {

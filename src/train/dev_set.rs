@@ -84,7 +84,7 @@ fn keyword_figures(column: &mut Column, clips: &[(Vec<f32>, usize)]) -> String {
         frames.chunks_exact(N_MELS).for_each(|frame| {
             column.step(frame);
         });
-        let best = best(column.logits());
+        let best = metrics::best(column.logits());
         let best = if best >= keyword_data::TEACHER_LABELS {
             1
         } else {
@@ -127,7 +127,7 @@ fn event_figures(column: &mut Column, clips: &[(Vec<f32>, Vec<usize>)]) -> Strin
         {
             let scores: Vec<f32> = ten.iter().map(|&at| mean[at]).collect();
             judged += 1;
-            right += usize::from(best(&scores) == label);
+            right += usize::from(metrics::best(&scores) == label);
         }
         all.push((mean, labels));
     }
@@ -146,12 +146,6 @@ fn event_figures(column: &mut Column, clips: &[(Vec<f32>, Vec<usize>)]) -> Strin
         "dev ten of ESC {right}/{judged}, mAP {map:.3} over {} labels",
         precision.len()
     )
-}
-
-fn best(scores: &[f32]) -> usize {
-    (0..scores.len())
-        .max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
-        .unwrap_or(0)
 }
 
 /// Frames of one second of sound, shorter clips padded on both sides, longer ones cut.

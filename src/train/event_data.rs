@@ -235,10 +235,6 @@ impl ExampleSource for EventData {
             *target = target.max(teach * said);
         }
     }
-
-    fn context(&self) -> usize {
-        0
-    }
 }
 
 #[cfg(test)]

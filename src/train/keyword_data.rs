@@ -14,7 +14,7 @@ use super::{
     hard::{self, Mistake},
     library::{Library, Sound},
     manifest::{Clip, Split},
-    pool::{CONTEXT, Draft, ExampleSource, SPAN},
+    pool::{Draft, ExampleSource, SPAN},
 };
 use crate::audio::{AudioError, synth};
 use crate::nn::weights::Checkpoint;
@@ -434,9 +434,5 @@ impl ExampleSource for KeywordData {
                 .unwrap_or(0.0);
             *target += teach * (said - *target);
         }
-    }
-
-    fn context(&self) -> usize {
-        CONTEXT
     }
 }

@@ -4,6 +4,13 @@
 //! Definitions are scikit-learn's (1.5): `average_precision_score` without interpolation, ties taken
 //! together; `roc_auc_score` by ranks; `f1_score(average="macro")` over the labels that occur.
 
+/// The index of the highest score, the last of equal ones; 0 for none.
+pub fn best(scores: &[f32]) -> usize {
+    (0..scores.len())
+        .max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
+        .unwrap_or(0)
+}
+
 /// What was said for what was true, over a fixed list of labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {

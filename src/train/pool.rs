@@ -52,8 +52,6 @@ pub trait ExampleSource: Send + Sync {
     fn draw(&self, rng: &mut Rng) -> Draft;
     /// Takes what the teacher said into the target.
     fn learn(&self, target: &mut Vec<f32>, teach: f32, teacher: &[f32]);
-    /// Frames of context in every example.
-    fn context(&self) -> usize;
 }
 
 /// A batch of examples, or why there is none.
@@ -152,7 +150,7 @@ fn make(
         pcm.iter_mut().for_each(|x| *x *= gain);
         augment::quantise(&mut pcm);
         let frames = LogMel::batch(&pcm);
-        debug_assert_eq!(frames.len() / N_MELS, source.context() + JUDGED);
+        debug_assert!(frames.len() >= (JUDGED + if streamed { CONTEXT } else { 0 }) * N_MELS);
         if !teacher.is_empty() {
             source.learn(&mut target, teach, &teacher);
         }

@@ -66,7 +66,7 @@ pub fn train<E: From<TrainError>>(
     run.examples
         .extend(pool.take(recipe.first).map_err(TrainError::from)?);
     for round in 0..recipe.rounds {
-        let loss = run.round(round).map_err(TrainError::from)?;
+        let loss = run.round().map_err(TrainError::from)?;
         if !loss.is_finite() {
             return Err(TrainError::Diverged(loss, round + 1).into());
         }
@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
         self.recipe.learning_rate * shape.max(1e-3)
     }
 
-    fn round(&mut self, _round: usize) -> Result<f32> {
+    fn round(&mut self) -> Result<f32> {
         let streamed: Vec<usize> = (0..self.examples.len())
             .filter(|&i| self.examples[i].streamed)
             .collect();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::figures::{ClipFigures, Glass, LabelPrecision, Measured, Wrong};
-use super::{bar, best, find_label, nothing};
+use super::{bar, find_label, nothing};
 use crate::features::{HOP, LogMel};
 use crate::models::Classifier;
 use crate::train::Clip;
@@ -16,7 +16,7 @@ use crate::train::augment::{from_db, rms};
 use crate::train::dev_set::ESC10;
 use crate::train::event_labels::{LABELS, labels_of};
 use crate::train::library::Library;
-use crate::train::metrics::{auc, average_precision};
+use crate::train::metrics::{auc, average_precision, best};
 
 /// Samples that a window needs beyond its hops: a frame is 25 ms long.
 const FRAME_REST: usize = 240;

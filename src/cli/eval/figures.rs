@@ -5,10 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::best;
 use super::stream::StreamFigures;
 use crate::cli::out;
-use crate::train::metrics::{Confusion, average_precision, mean};
+use crate::train::metrics::{Confusion, average_precision, best, mean};
 
 /// A clip that was taken for something else.
 #[derive(Debug, Clone, Serialize)]

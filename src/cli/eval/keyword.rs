@@ -7,12 +7,13 @@
 use std::path::Path;
 
 use super::figures::{ClipFigures, Measured, Wrong};
-use super::{bar, best, find_label, nothing};
+use super::{bar, find_label, nothing};
 use crate::features::{LogMel, N_MELS};
 use crate::models::Spotter;
 use crate::train::dev_set::frames_of_a_second;
 use crate::train::keyword_data::{LABELS, TEACHER_LABELS};
 use crate::train::library::Library;
+use crate::train::metrics::best;
 
 /// Samples in a second, the length of a clip of Speech Commands.
 const SECOND: usize = 16_000;

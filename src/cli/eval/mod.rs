@@ -183,13 +183,6 @@ fn bar(length: usize) -> indicatif::ProgressBar {
     }
 }
 
-/// Index of the highest score, 0 for none.
-fn best(scores: &[f32]) -> usize {
-    (0..scores.len())
-        .max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
-        .unwrap_or(0)
-}
-
 /// Where a label stands in a model; a data set may write `baby_cry` for `Baby cry`.
 fn find_label(labels: &[Arc<str>], name: &str) -> Option<usize> {
     let plain = |text: &str| text.to_lowercase().replace('_', " ");
