@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError, Loaded};
 use crate::detect::{Content, Engine};
 use crate::features::{Frontend, HOP, LogMel};
 use crate::models::registry::{self, Model};
-use crate::models::{Classifier, ModelError, ModelInfo, Spotter, Task};
+use crate::models::{FrameClassifier, ModelError, ModelInfo, Spotter, Task};
 use crate::pipeline::{EventModel, Factory, Limits, Models, Pace, Setup};
 
 /// A program that reads a camera connects and waits for a key frame first: 20 s with what any source
@@ -33,7 +33,7 @@ pub struct Makers {
     /// Keyword models.
     pub keyword: ModelMaker<dyn Spotter>,
     /// Event models.
-    pub event: ModelMaker<dyn Classifier>,
+    pub event: ModelMaker<dyn FrameClassifier>,
     /// Sources.
     pub source: SourceMaker,
 }
@@ -44,10 +44,10 @@ impl Default for Makers {
             front: Arc::new(|| Box::new(LogMel::new())),
             keyword: Arc::new(|name| match named(name, Task::Keyword)? {
                 Model::Spotter(model) => Ok(model),
-                Model::Classifier(model) => Err(wrong_task(model.info(), Task::Keyword)),
+                Model::Frames(model) => Err(wrong_task(model.info(), Task::Keyword)),
             }),
             event: Arc::new(|name| match named(name, Task::Event)? {
-                Model::Classifier(model) => Ok(model),
+                Model::Frames(model) => Ok(model),
                 Model::Spotter(model) => Err(wrong_task(model.info(), Task::Event)),
             }),
             source: Arc::new(open),

@@ -4,9 +4,13 @@
 //! machine (the plain twin) and again under the vector extensions that the machine is asked for at
 //! run time. Tests compare the two.
 
+pub mod attention;
 pub mod depthwise;
+pub mod gemm;
+pub mod map;
 pub mod matmul;
 pub mod norm;
+pub mod rows;
 
 /// `a * b + c`, fused where the instruction set has it (a library call elsewhere, hence the switch).
 #[inline(always)]

@@ -3,6 +3,8 @@
 mod embedded;
 pub mod event;
 pub mod keyword;
+pub mod layout;
+pub mod network;
 pub mod registry;
 pub mod verify;
 
@@ -43,7 +45,9 @@ pub struct ModelInfo {
     pub task: Task,
     /// Labels in the order of the scores.
     pub labels: Arc<[Arc<str>]>,
-    /// Native window in frames of the log-mel front end (10 ms each).
+    /// Samples a second of what it hears.
+    pub rate_hz: u32,
+    /// Native window in frames of 10 ms.
     pub window_frames: usize,
     /// Number of parameters.
     pub parameters: usize,
@@ -61,8 +65,32 @@ pub trait Spotter: Send {
     fn reset(&mut self);
 }
 
-/// A model that scores windows of log-mel frames.
+/// A model that scores windows of sound.
 pub trait Classifier: Send {
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
+    /// Takes samples `(samples)` at the rate of its [`ModelInfo`] and writes the scores `(labels)`; a
+    /// window may be shorter than the native one, as the last of a file is.
+    ///
+    /// # Errors
+    /// When the model fails on the window.
+    fn classify(&mut self, window: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
+}
+
+/// A model that turns windows of sound into points that are near each other where the sounds are.
+pub trait Embedder: Send {
+    /// What it is.
+    fn info(&self) -> &ModelInfo;
+    /// Takes samples `(samples)` at the rate of its [`ModelInfo`] and writes the embedding, of one
+    /// length for all windows.
+    ///
+    /// # Errors
+    /// When the model fails on the window.
+    fn embed(&mut self, window: &[f32], embedding: &mut Vec<f32>) -> Result<(), ModelError>;
+}
+
+/// A model that scores windows of log-mel frames of the shared front end.
+pub trait FrameClassifier: Send {
     /// What it is.
     fn info(&self) -> &ModelInfo;
     /// Takes frames `(frames, N_MELS)`, oldest first, and writes the scores `(labels)`.
@@ -87,6 +115,12 @@ pub enum ModelError {
     /// The name is not known.
     #[error("{0}")]
     Unknown(String),
+}
+
+impl From<candle_core::Error> for ModelError {
+    fn from(error: candle_core::Error) -> Self {
+        ModelError::Shape(format!("the network does not fit together: {error}"))
+    }
 }
 
 impl From<WeightsError> for ModelError {
@@ -126,6 +160,7 @@ fn info_of(checkpoint: &Checkpoint, sha256: Arc<str>, task: Task) -> Result<Mode
             .iter()
             .map(|label| label.as_str().into())
             .collect(),
+        rate_hz: crate::clock::PIPELINE_RATE_HZ,
         window_frames: 100,
         parameters: checkpoint.parameters(),
         licence: card.licence.as_str().into(),

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::{
-    Classifier, ModelError, ModelInfo, Spotter, Task, embedded_event, embedded_keyword,
+    FrameClassifier, ModelError, ModelInfo, Spotter, Task, embedded_event, embedded_keyword,
     event::EventModel, keyword::KeywordModel, verify::hex_sha256,
 };
 use crate::nn::weights::Checkpoint;
@@ -45,7 +45,7 @@ pub enum Model {
     /// Stepped on every frame.
     Spotter(Box<dyn Spotter>),
     /// Run on windows.
-    Classifier(Box<dyn Classifier>),
+    Frames(Box<dyn FrameClassifier>),
 }
 
 impl Model {
@@ -53,7 +53,7 @@ impl Model {
     pub fn info(&self) -> &ModelInfo {
         match self {
             Model::Spotter(model) => model.info(),
-            Model::Classifier(model) => model.info(),
+            Model::Frames(model) => model.info(),
         }
     }
 }
@@ -78,7 +78,7 @@ pub fn default_for(task: Task) -> &'static Row {
 pub fn load(row: &Row) -> Result<Model, ModelError> {
     match row.task {
         Task::Keyword => embedded_keyword().map(Model::Spotter),
-        Task::Event => embedded_event().map(Model::Classifier),
+        Task::Event => embedded_event().map(Model::Frames),
     }
 }
 
@@ -113,7 +113,7 @@ fn open_file(path: &Path) -> Result<Model, ModelError> {
             &checkpoint,
             sha256,
         )?))),
-        "event" => Ok(Model::Classifier(Box::new(EventModel::new(
+        "event" => Ok(Model::Frames(Box::new(EventModel::new(
             &checkpoint,
             sha256,
         )?))),

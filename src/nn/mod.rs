@@ -3,6 +3,8 @@
 
 pub mod batch;
 pub mod column;
+pub mod layers;
 pub mod ops;
+pub mod params;
 pub mod spec;
 pub mod weights;

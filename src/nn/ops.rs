@@ -15,7 +15,11 @@ use crate::kernels::{
 };
 
 /// The values of a contiguous f32 storage.
-fn values<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static str) -> Result<&'a [f32]> {
+pub(super) fn values<'a>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> Result<&'a [f32]> {
     let (start, end) = layout
         .contiguous_offsets()
         .ok_or(Error::RequiresContiguous { op })?;
@@ -23,7 +27,7 @@ fn values<'a>(storage: &'a CpuStorage, layout: &Layout, op: &'static str) -> Res
 }
 
 /// Runs `f` over the values of a tensor without copying them.
-fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
+pub(super) fn with_values<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {

@@ -170,7 +170,7 @@ impl Windows {
 /// asked after the last frame.
 fn run(model: &mut Model, frames: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError> {
     match model {
-        Model::Classifier(model) => {
+        Model::Frames(model) => {
             scores.clear();
             model.classify(frames, scores)
         }
@@ -193,7 +193,7 @@ pub fn to_frames(seconds: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{Classifier, Spotter, Task};
+    use crate::models::{FrameClassifier, Spotter, Task};
 
     fn info(task: Task) -> ModelInfo {
         ModelInfo {
@@ -201,6 +201,7 @@ mod tests {
             sha256: "".into(),
             task,
             labels: vec![Arc::from("Speech"), Arc::from("Dog")].into(),
+            rate_hz: 16_000,
             window_frames: 100,
             parameters: 0,
             licence: "Apache-2.0".into(),
@@ -210,7 +211,7 @@ mod tests {
     /// Says how many frames it got.
     struct Counts(ModelInfo);
 
-    impl Classifier for Counts {
+    impl FrameClassifier for Counts {
         fn info(&self) -> &ModelInfo {
             &self.0
         }
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn every_sample_is_in_a_window_and_none_ends_after_the_file() {
         let mut scorer = Scorer::new(
-            Model::Classifier(Box::new(Counts(info(Task::Event)))),
+            Model::Frames(Box::new(Counts(info(Task::Event)))),
             false,
             100,
             50,
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn chunks_do_not_matter() {
         let mut scorer = Scorer::new(
-            Model::Classifier(Box::new(Counts(info(Task::Event)))),
+            Model::Frames(Box::new(Counts(info(Task::Event)))),
             true,
             100,
             50,
@@ -308,7 +309,7 @@ mod tests {
     #[test]
     fn content_of_digital_silence_is_silence() {
         let mut scorer = Scorer::new(
-            Model::Classifier(Box::new(Counts(info(Task::Event)))),
+            Model::Frames(Box::new(Counts(info(Task::Event)))),
             true,
             100,
             50,

@@ -96,7 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 "model '{name}' answers words: --fold and --equal-loudness are for event models"
             ));
         }
-        Model::Classifier(_) if args.stream => {
+        Model::Frames(_) if args.stream => {
             return refuse(format!(
                 "model '{name}' answers sounds: --stream is for keyword models"
             ));
@@ -124,7 +124,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 &args.data,
             )?))
         }
-        Model::Classifier(mut model) => {
+        Model::Frames(mut model) => {
             let library = open(&args, |clip| args.split.takes(clip))?;
             let how = event::How {
                 fold: args.fold,
@@ -151,7 +151,7 @@ fn maker(name: &str) -> Factory<dyn Spotter> {
     let name = name.to_owned();
     Arc::new(move || match registry::open(&name)? {
         Model::Spotter(model) => Ok(model),
-        Model::Classifier(_) => Err(ModelError::Unknown(format!(
+        Model::Frames(_) => Err(ModelError::Unknown(format!(
             "model '{name}' answers sounds: name a keyword model"
         ))),
     })

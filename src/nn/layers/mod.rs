@@ -1,0 +1,115 @@
+//! Layers of the published networks, on candle tensors whose values are all `(batch, time, channels)`
+//! or `(batch, height, width, channels)`: channels last, which is how products want them.
+//!
+//! Every layer is one of our kernels behind a candle custom operation. An operation without a
+//! gradient is an error in training, never a silent end of the graph. Weights stay where they lie in
+//! the mapped checkpoint.
+
+mod attention;
+mod conv;
+mod embedding;
+mod linear;
+mod norm;
+
+pub use attention::attention;
+pub use conv::{Conv1d, Conv1dSpec, Conv2d, Conv2dSpec};
+pub use embedding::Embedding;
+pub use linear::Linear;
+pub use norm::{BatchNorm, ChannelNorm, LayerNorm};
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::ops::values;
+use crate::kernels::rows;
+pub use crate::kernels::rows::Activation;
+
+/// An operation on the values and the dimensions of one tensor.
+struct Op<F>(&'static str, F);
+
+impl<F> CustomOp1 for Op<F>
+where
+    F: Fn(&[f32], &[usize]) -> candle_core::Result<(Vec<f32>, Shape)> + Send + Sync,
+{
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (out, shape) = (self.1)(values(x, layout, self.0)?, layout.dims())?;
+        Ok((CpuStorage::F32(out), shape))
+    }
+}
+
+/// Applies `f` to the values and the dimensions of `x`, as one operation of candle's graph.
+fn apply<F>(x: &Tensor, name: &'static str, f: F) -> candle_core::Result<Tensor>
+where
+    F: Fn(&[f32], &[usize]) -> candle_core::Result<(Vec<f32>, Shape)> + Send + Sync + 'static,
+{
+    x.contiguous()?.apply_op1(Op(name, f))
+}
+
+/// The last dimension and the product of those before it, where the last is `expected`.
+fn rows_of(dims: &[usize], expected: usize, name: &str) -> candle_core::Result<usize> {
+    match dims.split_last() {
+        Some((&last, rest)) if last == expected => Ok(rest.iter().product()),
+        _ => Err(candle_core::Error::Msg(format!(
+            "{name}: expected (.., {expected}), got {dims:?}"
+        ))),
+    }
+}
+
+/// Values that one task handles in a pass over memory.
+const TASK: usize = 1 << 15;
+
+/// Applies an activation to every value.
+///
+/// # Errors
+/// When candle refuses.
+pub fn activate(x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
+    if activation == Activation::Identity {
+        return Ok(x.clone());
+    }
+    apply(x, "activate", move |x, dims| {
+        let mut out = x.to_vec();
+        out.par_chunks_mut(TASK)
+            .for_each(|part| activation.apply(part));
+        Ok((out, dims.into()))
+    })
+}
+
+/// Softmax over the last dimension.
+///
+/// # Errors
+/// When candle refuses.
+pub fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
+    apply(x, "softmax", |x, dims| {
+        let cols = dims.last().copied().unwrap_or(1).max(1);
+        let mut out = x.to_vec();
+        out.par_chunks_mut(TASK.div_ceil(cols) * cols)
+            .for_each(|part| rows::softmax(part, cols));
+        Ok((out, dims.into()))
+    })
+}
+
+#[cfg(test)]
+pub(in crate::nn) mod testing {
+    //! What the tests of the layers share.
+
+    use candle_core::{Device, Tensor};
+
+    pub fn draw(seed: u64, shape: &[usize]) -> Tensor {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let data: Vec<f32> = (0..shape.iter().product())
+            .map(|_| rng.f32() - 0.5)
+            .collect();
+        Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+    }
+
+    pub fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32) {
+        assert_eq!(a.dims(), b.dims());
+        let diff = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+        let diff = diff.max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(diff <= tolerance, "differs by {diff}");
+    }
+}

@@ -1,0 +1,395 @@
+//! The tensors of a published checkpoint, by the names that its authors gave them.
+//!
+//! A [`Params`] is a place in the tree of names, as candle's `VarBuilder` is, so that a model file
+//! reads like the checkpoint. Values of 32 bits are used where they lie in the mapped file; others
+//! (f16, bf16, f64) are widened or narrowed once, when they are asked for.
+
+mod safetensors;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use memmap2::Mmap;
+
+use super::weights::WeightsError;
+use crate::kernels::map;
+
+/// How values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dtype {
+    F32,
+    F16,
+    Bf16,
+    F64,
+    /// Whole numbers, such as position ids and counters; no weights.
+    Other,
+}
+
+/// Where a tensor lies.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    file: Arc<Mmap>,
+    /// Its bytes in the file, row-major, checked to be inside.
+    bytes: Range<usize>,
+}
+
+/// Every tensor of a checkpoint.
+type Tensors = BTreeMap<String, Stored>;
+
+/// Maps a file.
+fn open(path: &Path) -> Result<Arc<Mmap>, WeightsError> {
+    File::open(path)
+        .and_then(|file| map::map(&file))
+        .map(Arc::new)
+        .map_err(|source| WeightsError::Io {
+            path: path.display().to_string(),
+            source,
+        })
+}
+
+fn wrong(path: &str, what: String) -> WeightsError {
+    WeightsError::Format {
+        path: path.to_owned(),
+        what,
+    }
+}
+
+/// Names under which a directory holds its tensors, best first.
+const NAMES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+
+/// A place in a checkpoint's tree of names.
+#[derive(Debug, Clone)]
+pub struct Params {
+    /// The file or directory, for errors.
+    path: Arc<str>,
+    tensors: Arc<Tensors>,
+    /// With its last dot; empty at the root.
+    prefix: String,
+}
+
+impl Params {
+    /// Opens what a directory in the Hugging Face layout holds: `model.safetensors`, or its parts
+    /// by `model.safetensors.index.json`.
+    ///
+    /// # Errors
+    /// When there is no such file, or it is not whole.
+    pub fn open_dir(dir: &Path) -> Result<Self, WeightsError> {
+        let Some(path) = NAMES
+            .iter()
+            .map(|name| dir.join(name))
+            .find(|path| path.is_file())
+        else {
+            return Err(wrong(
+                &dir.display().to_string(),
+                format!("expected one of {}, got none of them", NAMES.join(", ")),
+            ));
+        };
+        Params::open_file(&path)
+    }
+
+    /// Opens one file: safetensors or an index of such, by its name.
+    ///
+    /// # Errors
+    /// When it cannot be read or is not whole.
+    pub fn open_file(path: &Path) -> Result<Self, WeightsError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let tensors = if name.ends_with(".index.json") {
+            safetensors::read_index(path)?
+        } else {
+            safetensors::read(path)?
+        };
+        Ok(Params {
+            path: path.display().to_string().into(),
+            tensors: Arc::new(tensors),
+            prefix: String::new(),
+        })
+    }
+
+    /// The place `part` below this one; parts may hold dots.
+    #[must_use]
+    pub fn pp(&self, part: impl std::fmt::Display) -> Self {
+        Params {
+            prefix: format!("{}{part}.", self.prefix),
+            ..self.clone()
+        }
+    }
+
+    /// The place `part` where the checkpoint has anything below it, else this one: a fine-tuned
+    /// checkpoint holds its base model under a name of its own, a bare one at the root.
+    #[must_use]
+    pub fn base(&self, part: &str) -> Self {
+        let below = self.pp(part);
+        if below.keys().next().is_some() {
+            below
+        } else {
+            self.clone()
+        }
+    }
+
+    /// Every key below this place, relative to it.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.tensors
+            .range(self.prefix.clone()..)
+            .map_while(|(key, _)| key.strip_prefix(&self.prefix))
+    }
+
+    /// Whether there is a tensor `key` here.
+    pub fn has(&self, key: &str) -> bool {
+        self.shape(key).is_some()
+    }
+
+    /// The shape of `key`, where it is there.
+    pub fn shape(&self, key: &str) -> Option<&[usize]> {
+        self.tensors
+            .get(&format!("{}{key}", self.prefix))
+            .map(|stored| &*stored.shape)
+    }
+
+    /// Number of values in all tensors of the checkpoint.
+    pub fn parameters(&self) -> usize {
+        self.tensors
+            .values()
+            .filter(|stored| stored.dtype != Dtype::Other)
+            .map(|stored| stored.shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// The tensor `key`, which must have this shape.
+    ///
+    /// # Errors
+    /// When it is not there, or has another shape or no real numbers.
+    pub fn get(&self, key: &str, shape: &[usize]) -> Result<Weight, WeightsError> {
+        let full = format!("{}{key}", self.prefix);
+        let Some(stored) = self.tensors.get(&full) else {
+            return Err(self.wrong(
+                key,
+                &format!("expected shape {shape:?}, got no such tensor"),
+            ));
+        };
+        if stored.shape != shape {
+            return Err(self.wrong(
+                key,
+                &format!("expected shape {shape:?}, got {:?}", stored.shape),
+            ));
+        }
+        let bytes = &stored.file[stored.bytes.clone()];
+        let values = match stored.dtype {
+            Dtype::F32 if bytemuck::try_cast_slice::<u8, f32>(bytes).is_ok() => {
+                Values::Mapped(stored.file.clone(), stored.bytes.clone())
+            }
+            Dtype::F32 => Values::owned(bytes, f32::from_le_bytes),
+            Dtype::F16 => Values::owned(bytes, |b| half::f16::from_le_bytes(b).to_f32()),
+            Dtype::Bf16 => Values::owned(bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
+            Dtype::F64 => Values::owned(bytes, |b| f64::from_le_bytes(b) as f32),
+            Dtype::Other => {
+                return Err(self.wrong(key, "expected real numbers, got whole ones"));
+            }
+        };
+        Ok(Weight {
+            shape: shape.into(),
+            values,
+        })
+    }
+
+    /// An error about `key` here.
+    pub fn wrong(&self, key: &str, what: &str) -> WeightsError {
+        wrong(&self.path, format!("{}{key}: {what}", self.prefix))
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Values {
+    Mapped(Arc<Mmap>, Range<usize>),
+    Owned(Arc<[f32]>),
+}
+
+impl Values {
+    fn owned<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Self {
+        Values::Owned(bytes.as_chunks::<N>().0.iter().map(|b| value(*b)).collect())
+    }
+}
+
+/// One tensor of a checkpoint; a clone shares its values.
+#[derive(Debug, Clone)]
+pub struct Weight {
+    shape: Arc<[usize]>,
+    values: Values,
+}
+
+impl Weight {
+    /// A tensor made at load time, such as a kernel in another order.
+    ///
+    /// # Panics
+    /// When there are not as many values as the shape says.
+    pub fn from_values(values: Vec<f32>, shape: &[usize]) -> Self {
+        assert_eq!(
+            values.len(),
+            shape.iter().product::<usize>(),
+            "values do not fit {shape:?}"
+        );
+        Weight {
+            shape: shape.into(),
+            values: Values::Owned(values.into()),
+        }
+    }
+
+    /// Its shape.
+    pub fn dims(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Its values, row-major.
+    pub fn values(&self) -> &[f32] {
+        match &self.values {
+            // The cast was tried when this was made.
+            Values::Mapped(file, bytes) => {
+                bytemuck::try_cast_slice(&file[bytes.clone()]).unwrap_or(&[])
+            }
+            Values::Owned(values) => values,
+        }
+    }
+
+    /// A copy as a candle tensor.
+    ///
+    /// # Errors
+    /// When candle refuses.
+    pub fn tensor(&self) -> candle_core::Result<Tensor> {
+        Tensor::from_slice(self.values(), self.dims(), &Device::Cpu)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use ::safetensors::tensor::{Dtype as D, TensorView};
+
+    use super::*;
+
+    /// Writes `key -> (dtype, shape, bytes)`.
+    fn write(path: &Path, tensors: &[(&str, D, &[usize], Vec<u8>)]) {
+        let views = tensors.iter().map(|(key, dtype, shape, bytes)| {
+            (key, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap())
+        });
+        let bytes = ::safetensors::serialize(views, None::<HashMap<String, String>>).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn f32s(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn every_width_of_real_number_is_read_and_f32_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let half = |v: f32| half::f16::from_f32(v).to_le_bytes().to_vec();
+        let brain = |v: f32| half::bf16::from_f32(v).to_le_bytes().to_vec();
+        write(
+            &dir.path().join("model.safetensors"),
+            &[
+                ("a.weight", D::F32, &[2, 1], f32s(&[1.5, -2.0])),
+                ("a.half", D::F16, &[1], half(0.25)),
+                ("a.brain", D::BF16, &[1], brain(-3.0)),
+                ("a.wide", D::F64, &[1], 7.5f64.to_le_bytes().to_vec()),
+                ("a.ids", D::I64, &[1], 3i64.to_le_bytes().to_vec()),
+                ("b", D::F32, &[], f32s(&[4.0])),
+            ],
+        );
+        let root = Params::open_dir(dir.path()).unwrap();
+        let a = root.pp("a");
+        let weight = a.get("weight", &[2, 1]).unwrap();
+        assert_eq!(weight.values(), [1.5, -2.0]);
+        assert!(matches!(weight.values, Values::Mapped(..)));
+        assert_eq!(a.get("half", &[1]).unwrap().values(), [0.25]);
+        assert_eq!(a.get("brain", &[1]).unwrap().values(), [-3.0]);
+        assert_eq!(a.get("wide", &[1]).unwrap().values(), [7.5]);
+        assert_eq!(root.get("b", &[]).unwrap().values(), [4.0]);
+        assert_eq!(root.base("a").keys().count(), 5);
+        assert_eq!(root.base("c").keys().count(), 6);
+        assert_eq!(root.parameters(), 6);
+        for (key, shape, part) in [
+            (
+                "weight",
+                &[2][..],
+                "a.weight: expected shape [2], got [2, 1]",
+            ),
+            (
+                "bias",
+                &[2],
+                "a.bias: expected shape [2], got no such tensor",
+            ),
+            ("ids", &[1], "a.ids: expected real numbers"),
+        ] {
+            let error = a.get(key, shape).unwrap_err().to_string();
+            assert!(
+                error.contains(part) && error.contains("model.safetensors"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_index_leads_to_every_shard_and_to_nothing_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        write(
+            &dir.path().join("model-1.safetensors"),
+            &[("a", D::F32, &[1], f32s(&[1.0]))],
+        );
+        write(
+            &dir.path().join("model-2.safetensors"),
+            &[("b", D::F32, &[1], f32s(&[2.0]))],
+        );
+        let index = dir.path().join("model.safetensors.index.json");
+        let read = |map: &str| {
+            std::fs::write(
+                &index,
+                format!("{{\"metadata\":{{}},\"weight_map\":{map}}}"),
+            )
+            .unwrap();
+            Params::open_dir(dir.path()).map_err(|error| error.to_string())
+        };
+        let params = read(r#"{"a":"model-1.safetensors","b":"model-2.safetensors"}"#).unwrap();
+        assert_eq!(params.get("b", &[1]).unwrap().values(), [2.0]);
+        for (map, part) in [
+            (r#"{"a":"model-2.safetensors"}"#, "a: "),
+            (
+                r#"{"a":"../model-1.safetensors"}"#,
+                "../model-1.safetensors",
+            ),
+            (r#"{"a":"/etc/passwd"}"#, "/etc/passwd"),
+            (r#"{"a":"model-3.safetensors"}"#, "model-3.safetensors"),
+            ("7", "weight_map"),
+        ] {
+            let error = read(map).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_cut_or_lying_file_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        write(&path, &[("a", D::F32, &[64], f32s(&[0.5; 64]))]);
+        let whole = std::fs::read(&path).unwrap();
+        let mut huge = whole.clone();
+        huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let cuts = [0, 1, 7, 8, 20, whole.len() - 1].map(|cut| whole[..cut].to_vec());
+        for bytes in cuts.into_iter().chain([huge]) {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Params::open_dir(dir.path()).unwrap_err().to_string();
+            assert!(error.contains("model.safetensors: "), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let error = Params::open_dir(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("expected one of model.safetensors"),
+            "{error}"
+        );
+    }
+}
