@@ -121,6 +121,26 @@ fn not_finite_samples_become_zero() {
     assert_eq!(reader.invalid_samples(), 4);
 }
 
+#[test]
+fn a_file_is_read_at_the_rate_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("48k.wav");
+    let samples: Vec<f32> = (0..9_600).map(|n| (n % 97) as f32 / 97.0 - 0.5).collect();
+    wav(&path, 48_000, 1, 32, &samples);
+    let read = |rate_hz| {
+        let mut reader = FileReader::open_at(&path, rate_hz).unwrap();
+        let mut all = Vec::new();
+        while let Some(block) = reader.next_block().unwrap() {
+            all.extend_from_slice(block);
+        }
+        all
+    };
+    assert!(read(48_000) == samples, "samples were changed");
+    assert_eq!(read(32_000).len(), 6_400);
+    assert_eq!(read(16_000), decode_mono_16k(&path).unwrap());
+    assert!(FileReader::open_at(&path, 10).is_err());
+}
+
 /// The error must be one line that names the file and says `expected`.
 #[track_caller]
 fn check_error(path: &Path, expected: &str) {

@@ -1,5 +1,5 @@
-//! Sound files: as a source like any other, as a stream of 16 kHz mono blocks for offline work, or
-//! whole for training.
+//! Sound files: as a source like any other, as a stream of mono blocks of any rate for offline work,
+//! or whole for training.
 
 use std::path::Path;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use super::ring::PcmWriter;
 use super::{AudioError, Format, PERIOD, Running, Source};
 use crate::clock::PIPELINE_RATE_HZ;
 
-/// A sound file as mono blocks at the pipeline rate, without loading the whole file.
+/// A sound file as mono blocks at the pipeline rate or another, without loading the whole file.
 pub struct FileReader {
     decoder: Decoder,
     resampler: Resampler,
@@ -23,13 +23,22 @@ pub struct FileReader {
 }
 
 impl FileReader {
-    /// Opens the file.
+    /// Opens the file at the pipeline rate.
     ///
     /// # Errors
     /// As [`Decoder::open`].
     pub fn open(path: &Path) -> Result<Self, AudioError> {
+        FileReader::open_at(path, PIPELINE_RATE_HZ)
+    }
+
+    /// Opens the file for blocks of `rate_hz`; samples of a file that has this rate come through
+    /// untouched, the mean over channels apart.
+    ///
+    /// # Errors
+    /// As [`Decoder::open`], and when the rate is out of range.
+    pub fn open_at(path: &Path, rate_hz: u32) -> Result<Self, AudioError> {
         let decoder = Decoder::open(path)?;
-        let resampler = Resampler::new(decoder.format().rate_hz)?;
+        let resampler = Resampler::between(decoder.format().rate_hz, rate_hz)?;
         Ok(FileReader {
             decoder,
             resampler,
@@ -56,7 +65,7 @@ impl FileReader {
         self.decoder.damage()
     }
 
-    /// The next mono samples at the pipeline rate, never empty; `None` at the end.
+    /// The next mono samples at the rate that was asked for, never empty; `None` at the end.
     ///
     /// # Errors
     /// As [`Decoder::next_block`].

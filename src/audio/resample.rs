@@ -1,10 +1,10 @@
-//! Mono sound of any rate to [`PIPELINE_RATE_HZ`], in a stream.
+//! Mono sound of any rate to any other, [`PIPELINE_RATE_HZ`] for one, in a stream.
 //!
 //! Whatever the chunks that go in, the same samples come out. The delay of the filter is taken off
-//! the start, so output sample `k` stands for the time `k / 16000 s` of the input and sample indices
+//! the start, so output sample `k` stands for the time `k / rate` of the input and sample indices
 //! need no correction; [`Resampler::flush`] hands out the tail that the filter still holds.
 //!
-//! Rates whose ratio to 16 kHz has small terms use rubato's FFT method in blocks of 20 ms; rates with
+//! Rates whose ratio has small terms use rubato's FFT method in blocks of 20 ms; rates with
 //! an awkward ratio (44 056 Hz, say) use its windowed sinc, which is right to one sample in time.
 
 use rubato::audioadapter_buffers::direct::SequentialSlice;
@@ -33,9 +33,10 @@ const SINC_LEN: f64 = 128.0;
 /// Native samples that the sinc method takes at a time, at most.
 const SINC_BLOCK: usize = 1024;
 
-/// A streaming resampler for mono sound, native rate to [`PIPELINE_RATE_HZ`].
+/// A streaming resampler for mono sound, native rate to [`PIPELINE_RATE_HZ`] or another.
 pub struct Resampler {
     rate_hz: u32,
+    to_hz: u32,
     method: Option<Box<dyn Method<f32>>>,
     block: Vec<f32>,
     filled: usize,
@@ -56,19 +57,33 @@ impl Resampler {
     /// # Errors
     /// When the rate is outside [`MIN_RATE_HZ`]..=[`MAX_RATE_HZ`].
     pub fn new(rate_hz: u32) -> Result<Self, AudioError> {
-        if !(MIN_RATE_HZ..=MAX_RATE_HZ).contains(&rate_hz) {
-            return Err(AudioError::Decode(format!(
-                "a rate of {rate_hz} Hz is not supported: use {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
-            )));
+        Resampler::between(rate_hz, PIPELINE_RATE_HZ)
+    }
+
+    /// A resampler from `rate_hz` to `to_hz`; where they are the same, samples pass through untouched.
+    ///
+    /// # Errors
+    /// When a rate is outside [`MIN_RATE_HZ`]..=[`MAX_RATE_HZ`].
+    pub fn between(rate_hz: u32, to_hz: u32) -> Result<Self, AudioError> {
+        for rate_hz in [rate_hz, to_hz] {
+            if !(MIN_RATE_HZ..=MAX_RATE_HZ).contains(&rate_hz) {
+                return Err(AudioError::Decode(format!(
+                    "a rate of {rate_hz} Hz is not supported: use {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz"
+                )));
+            }
         }
-        let method = match rate_hz {
-            PIPELINE_RATE_HZ => None,
-            _ => Some(method(rate_hz).map_err(|error| {
-                AudioError::Decode(format!("cannot resample from {rate_hz} Hz: {error}"))
-            })?),
+        let method = if rate_hz == to_hz {
+            None
+        } else {
+            Some(method(rate_hz, to_hz).map_err(|error| {
+                AudioError::Decode(format!(
+                    "cannot resample from {rate_hz} to {to_hz} Hz: {error}"
+                ))
+            })?)
         };
         let mut resampler = Resampler {
             rate_hz,
+            to_hz,
             block: vec![0.0; method.as_ref().map_or(0, |m| m.input_frames_max())],
             scratch: vec![0.0; method.as_ref().map_or(0, |m| m.output_frames_max())],
             method,
@@ -87,12 +102,13 @@ impl Resampler {
         self.rate_hz
     }
 
-    /// Index of the next sample that will be handed out, lost native frames counted in.
+    /// Index of the next sample that will be handed out, lost native frames counted in; in samples of
+    /// the rate that goes out.
     pub fn next_idx(&self) -> SampleIdx {
-        SampleIdx(self.to_pipeline(self.stretch_start) + self.emitted)
+        SampleIdx(self.to_output(self.stretch_start) + self.emitted)
     }
 
-    /// Takes native samples and appends pipeline samples to `out`. Allocates only to grow `out`.
+    /// Takes native samples and appends resampled ones to `out`. Allocates only to grow `out`.
     pub fn push(&mut self, mono: &[f32], out: &mut Vec<f32>) {
         self.pushed += mono.len() as u64;
         if self.method.is_none() {
@@ -114,11 +130,11 @@ impl Resampler {
     }
 
     /// Appends what the filter still holds, so that all samples pushed since the start (or the last
-    /// gap) are in: `ceil(pushed * 16000 / rate)` samples in all. The stream then starts anew at the
-    /// same time.
+    /// gap) are in: `ceil(pushed * to_hz / rate_hz)` samples in all. The stream then starts anew at
+    /// the same time.
     pub fn flush(&mut self, out: &mut Vec<f32>) {
         if self.method.is_some() {
-            let total = self.to_pipeline(self.pushed);
+            let total = self.to_output(self.pushed);
             while self.emitted < total {
                 let left = usize::try_from(total - self.emitted).unwrap_or(usize::MAX);
                 let len = self.block_len();
@@ -151,10 +167,10 @@ impl Resampler {
         self.method.as_ref().map_or(0, |m| m.input_frames_next())
     }
 
-    /// Native frames in pipeline samples, rounded up.
-    fn to_pipeline(&self, native: u64) -> u64 {
+    /// Native frames in samples of the rate that goes out, rounded up.
+    fn to_output(&self, native: u64) -> u64 {
         let scaled =
-            (u128::from(native) * u128::from(PIPELINE_RATE_HZ)).div_ceil(u128::from(self.rate_hz));
+            (u128::from(native) * u128::from(self.to_hz)).div_ceil(u128::from(self.rate_hz));
         u64::try_from(scaled).unwrap_or(u64::MAX)
     }
 
@@ -184,8 +200,11 @@ impl Resampler {
     }
 }
 
-fn method(rate_hz: u32) -> Result<Box<dyn Method<f32>>, rubato::ResamplerConstructionError> {
-    let smallest_block = rate_hz / gcd(rate_hz, PIPELINE_RATE_HZ);
+fn method(
+    rate_hz: u32,
+    to_hz: u32,
+) -> Result<Box<dyn Method<f32>>, rubato::ResamplerConstructionError> {
+    let smallest_block = rate_hz / gcd(rate_hz, to_hz);
     if smallest_block <= rate_hz / MAX_BLOCKS_PER_S {
         let wanted = (rate_hz / BLOCKS_PER_S).max(MIN_BLOCK);
         let mut blocks = wanted.div_ceil(smallest_block);
@@ -195,14 +214,14 @@ fn method(rate_hz: u32) -> Result<Box<dyn Method<f32>>, rubato::ResamplerConstru
         }
         let fft = Fft::new(
             rate_hz as usize,
-            PIPELINE_RATE_HZ as usize,
+            to_hz as usize,
             (blocks * smallest_block) as usize,
             1,
             FixedSync::Both,
         )?;
         return Ok(Box::new(fft));
     }
-    let ratio = f64::from(PIPELINE_RATE_HZ) / f64::from(rate_hz);
+    let ratio = f64::from(to_hz) / f64::from(rate_hz);
     let parameters = SincInterpolationParameters {
         sinc_len: (SINC_LEN / ratio.min(1.0)) as usize,
         f_cutoff: None,
@@ -262,6 +281,33 @@ mod tests {
         check_tone(192_000, 1_000.0, 1e-3);
         check_tone(384_000, 1_000.0, 1e-3);
         check_tone(48_000, 7_000.0, 1e-3);
+    }
+
+    #[test]
+    fn a_tone_keeps_its_place_and_height_on_the_way_to_any_rate() {
+        let check = |rate_hz: u32, to_hz: u32, tolerance: f32| {
+            let mut resampler = Resampler::between(rate_hz, to_hz).unwrap();
+            let mut out = Vec::new();
+            resampler.push(&tone(rate_hz, 400.0, rate_hz as usize), &mut out);
+            resampler.flush(&mut out);
+            assert_eq!(out.len(), to_hz as usize, "{rate_hz} to {to_hz} Hz");
+            let expected = tone(to_hz, 400.0, out.len());
+            let middle = out.len() / 4..out.len() * 3 / 4;
+            let worst = middle
+                .map(|n| (out[n] - expected[n]).abs())
+                .fold(0.0, f32::max);
+            assert!(
+                worst <= tolerance,
+                "{rate_hz} to {to_hz} Hz: off by {worst}"
+            );
+        };
+        check(48_000, 48_000, 0.0);
+        for rate_hz in [1_000, 8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 96_000] {
+            check(rate_hz, 48_000, 1e-3);
+            check(rate_hz, 32_000, 1e-3);
+        }
+        check(44_056, 48_000, (0.5 * TAU * 400.0 / 48_000.0) as f32);
+        assert!(Resampler::between(48_000, 999).is_err());
     }
 
     #[test]
