@@ -16,7 +16,7 @@ use crossbeam_channel::unbounded;
 use fakes::{ALARM, Device, Do, Words, tone};
 use harkd::audio::AudioError;
 use harkd::daemon::DaemonError;
-use harkd::models::{FrameClassifier, ModelError, ModelInfo};
+use harkd::models::{Classifier, ModelError, ModelInfo};
 use rig::{Heard, Rig, Setup};
 use serde_json::{Value, json};
 
@@ -296,12 +296,12 @@ fn windows_that_come_too_fast_are_skipped_and_counted() {
     let (entered, has_entered) = unbounded::<()>();
     let (go, gate) = unbounded::<()>();
     struct Slow {
-        inner: Box<dyn FrameClassifier>,
+        inner: Box<dyn Classifier>,
         calls: usize,
         entered: crossbeam_channel::Sender<()>,
         gate: crossbeam_channel::Receiver<()>,
     }
-    impl FrameClassifier for Slow {
+    impl Classifier for Slow {
         fn info(&self) -> &ModelInfo {
             self.inner.info()
         }
@@ -347,8 +347,8 @@ fn windows_that_come_too_fast_are_skipped_and_counted() {
 
 #[test]
 fn a_program_that_is_ahead_of_time_waits_for_its_windows() {
-    struct Busy(Box<dyn FrameClassifier>);
-    impl FrameClassifier for Busy {
+    struct Busy(Box<dyn Classifier>);
+    impl Classifier for Busy {
         fn info(&self) -> &ModelInfo {
             self.0.info()
         }

@@ -3,6 +3,9 @@
 //! Files are streamed, so their length does not matter; a file that cannot be read is told on
 //! standard error and the others go on.
 
+mod against;
+mod frames;
+mod samples;
 mod score;
 mod show;
 
@@ -15,7 +18,7 @@ use crate::audio::AudioError;
 use crate::audio::file::FileReader;
 use crate::config::Seconds;
 use crate::models::registry::{self, Model};
-use crate::models::{ModelError, Task};
+use crate::models::{Input, ModelError, Task};
 
 use score::Scorer;
 use show::{Progress, Show};
@@ -32,6 +35,9 @@ pub struct Args {
     /// What to ask; left out, what the model answers, or sound events.
     #[arg(long, value_enum, value_name = "T")]
     task: Option<AskedTask>,
+    /// With a model of voices: says how near each file is to this one, from -1 to 1.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["window", "hop", "top_k"])]
+    against: Option<PathBuf>,
     /// How many labels to show for each window, 0 for all.
     #[arg(long, value_name = "N", default_value_t = 5)]
     top_k: usize,
@@ -46,7 +52,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What can be asked for on the command line, now or in a later version.
+/// What can be asked for on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum AskedTask {
     /// Sound events.
@@ -55,35 +61,34 @@ enum AskedTask {
     Content,
     /// Spoken words.
     Keyword,
-    #[value(hide = true)]
+    /// What someone wants.
     Intent,
-    #[value(hide = true)]
+    /// The language that is spoken.
     Language,
-    #[value(hide = true)]
+    /// A voice, as an embedding.
     Speaker,
-    #[value(hide = true)]
+    /// The genre of music.
     Genre,
 }
 
 impl AskedTask {
-    fn as_str(self) -> &'static str {
+    /// The sort of model that answers it.
+    fn answered_by(self) -> Task {
         match self {
-            AskedTask::Event => "event",
-            AskedTask::Content => "content",
-            AskedTask::Keyword => "keyword",
-            AskedTask::Intent => "intent",
-            AskedTask::Language => "language",
-            AskedTask::Speaker => "speaker",
-            AskedTask::Genre => "genre",
+            AskedTask::Event | AskedTask::Content => Task::Event,
+            AskedTask::Keyword => Task::Keyword,
+            AskedTask::Intent => Task::Intent,
+            AskedTask::Language => Task::Language,
+            AskedTask::Speaker => Task::Speaker,
+            AskedTask::Genre => Task::Genre,
         }
     }
 
-    /// The sort of model that answers it; `None` where this version has none.
-    fn answered_by(self) -> Option<Task> {
+    /// The name on every wire.
+    fn as_str(self) -> &'static str {
         match self {
-            AskedTask::Event | AskedTask::Content => Some(Task::Event),
-            AskedTask::Keyword => Some(Task::Keyword),
-            _ => None,
+            AskedTask::Content => "content",
+            other => other.answered_by().as_str(),
         }
     }
 }
@@ -102,9 +107,21 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .into());
     }
     let (task, model) = choose(args.model.as_deref(), args.task)?;
-    let (window, hop) = frames(&args, model.info().window_frames)?;
-    let mut scorer = Scorer::new(model, task == AskedTask::Content, window, hop);
-    let mut show = Show::new(args.json, args.top_k, task.as_str());
+    if let Some(reference) = &args.against {
+        return against::run(model, reference, &args.files, args.json);
+    }
+    let content = args.task == Some(AskedTask::Content);
+    if content && model.info().input != Input::LogMel {
+        return Err(UsageError(
+            "content is made of the scores of the small event models: leave out --model".into(),
+        )
+        .into());
+    }
+    let is_embedding = task.is_embedding();
+    let (window_s, hop_s) = windows(&args, &model)?;
+    let name = args.task.map_or(task.as_str(), AskedTask::as_str);
+    let mut scorer = Scorer::new(model, content, window_s, hop_s);
+    let mut show = Show::new(args.json, args.top_k, name, is_embedding);
     let mut progress = Progress::new(args.files.len());
     let mut failed = None;
     for file in &args.files {
@@ -129,8 +146,9 @@ fn one(
     show: &mut Show,
     progress: &mut Progress,
 ) -> anyhow::Result<()> {
-    let mut reader = FileReader::open(file)?;
-    progress.begin(file, reader.declared_s());
+    let rate_hz = scorer.info().input.rate_hz();
+    let mut reader = FileReader::open_at(file, rate_hz)?;
+    progress.begin(file, reader.declared_s(), rate_hz);
     scorer.begin();
     show.begin(file);
     while let Some(block) = reader.next_block()? {
@@ -148,52 +166,58 @@ fn one(
     }
 }
 
-/// The task and the model for it, from what was given of the two.
-fn choose(model: Option<&str>, task: Option<AskedTask>) -> anyhow::Result<(AskedTask, Model)> {
-    let wanted = match task {
-        None => None,
-        Some(task) => Some(task.answered_by().ok_or_else(|| {
-            ModelError::Unknown(format!(
-                "no model for task '{}' in this version: use event, content or keyword",
-                task.as_str()
-            ))
-        })?),
-    };
+/// The task and the model for it, from what was given of the two. A model without a row answers the
+/// task that is asked, for nobody else knows better.
+fn choose(model: Option<&str>, asked: Option<AskedTask>) -> anyhow::Result<(Task, Model)> {
+    let wanted = asked.map(AskedTask::answered_by);
     let model = match model {
         Some(name) => registry::open(name)?,
-        None => registry::load(registry::default_for(wanted.unwrap_or(Task::Event)))?,
+        None => {
+            let task = wanted.unwrap_or(Task::Event);
+            let row = registry::default_for(task).ok_or_else(|| {
+                ModelError::Unknown(format!(
+                    "no known model answers task '{}': name a fine-tuned one with --model DIR",
+                    task.as_str()
+                ))
+            })?;
+            registry::load(row)?
+        }
     };
     let info = model.info();
-    if let Some(wanted) = wanted
-        && wanted != info.task
-    {
+    let Some(wanted) = wanted else {
+        return Ok((info.task, model));
+    };
+    let by_row = registry::find(&info.name).is_some();
+    let fits = match (by_row, wanted.is_embedding()) {
+        (true, _) => wanted == info.task,
+        (false, is_embedding) => is_embedding == info.task.is_embedding(),
+    };
+    if !fits {
         return Err(UsageError(format!(
             "model '{}' answers task {}, not {}: leave out --task or name another model",
             info.name,
             info.task.as_str(),
-            task.map_or("", AskedTask::as_str)
+            asked.map_or("", AskedTask::as_str)
         ))
         .into());
     }
-    let task = task.unwrap_or(match info.task {
-        Task::Event => AskedTask::Event,
-        Task::Keyword => AskedTask::Keyword,
-    });
-    Ok((task, model))
+    Ok((wanted, model))
 }
 
-/// Length of and distance between windows, in frames.
-fn frames(args: &Args, native: usize) -> anyhow::Result<(usize, usize)> {
-    let given = |name: &str, seconds: Option<Seconds>| match seconds {
-        None => Ok(None),
-        Some(seconds) => match score::to_frames(seconds.as_secs_f64()) {
-            0 => Err(UsageError(format!(
-                "--{name} {seconds} is too short: give at least 0.01 s, one frame"
-            ))),
-            frames => Ok(Some(frames)),
-        },
+/// Length of and distance between windows, in seconds.
+fn windows(args: &Args, model: &Model) -> anyhow::Result<(f64, f64)> {
+    let given = |name: &str, seconds: Option<Seconds>| match seconds.map(Seconds::as_secs_f64) {
+        Some(seconds) if seconds < 0.01 => Err(UsageError(format!(
+            "--{name} {seconds} is too short: give at least 0.01 s, one frame"
+        ))),
+        seconds => Ok(seconds),
     };
+    let native = model.info().window_frames as f64 / 100.0;
     let window = given("window", args.window)?.unwrap_or(native);
-    let hop = given("hop", args.hop)?.unwrap_or((window / 2).max(1));
-    Ok((window, hop))
+    // Windows of our own small models cost nothing and overlap; the published ones follow each other.
+    let step = match model.info().input {
+        Input::LogMel => window / 2.0,
+        Input::Samples { .. } => window,
+    };
+    Ok((window, given("hop", args.hop)?.unwrap_or(step.max(0.01))))
 }

@@ -59,7 +59,7 @@ impl<'a> ModelRecord<'a> {
             name: &info.name,
             task: info.task.as_str(),
             about: row.map_or("", |row| row.about),
-            from: row.map_or(model, |row| row.from),
+            from: row.map_or(model, |row| row.origin.describe()),
             licence: &info.licence,
             parameters: info.parameters,
             window_s: info.window_frames as f64 / 100.0,
@@ -93,7 +93,7 @@ fn list(json: bool) -> anyhow::Result<()> {
             "NAME", "TASK", "LABELS", "PARAMETERS", "LICENCE", "FROM"
         ))?;
     }
-    for row in &ROWS {
+    for row in ROWS.iter().filter(|row| registry::is_installed(row)) {
         let model = registry::load(row)?;
         let record = ModelRecord::new(row.name, model.info());
         if json {

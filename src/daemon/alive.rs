@@ -148,7 +148,7 @@ mod tests {
             sha256: "".into(),
             task,
             labels: Vec::new().into(),
-            rate_hz: 16_000,
+            input: crate::models::Input::LogMel,
             window_frames: 100,
             parameters: 0,
             licence: "Apache-2.0".into(),

@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError, Loaded};
 use crate::detect::{Content, Engine};
 use crate::features::{Frontend, HOP, LogMel};
 use crate::models::registry::{self, Model};
-use crate::models::{FrameClassifier, ModelError, ModelInfo, Spotter, Task};
+use crate::models::{Classifier, ModelError, ModelInfo, Spotter, Task};
 use crate::pipeline::{EventModel, Factory, Limits, Models, Pace, Setup};
 
 /// A program that reads a camera connects and waits for a key frame first: 20 s with what any source
@@ -33,7 +33,7 @@ pub struct Makers {
     /// Keyword models.
     pub keyword: ModelMaker<dyn Spotter>,
     /// Event models.
-    pub event: ModelMaker<dyn FrameClassifier>,
+    pub event: ModelMaker<dyn Classifier>,
     /// Sources.
     pub source: SourceMaker,
 }
@@ -44,11 +44,11 @@ impl Default for Makers {
             front: Arc::new(|| Box::new(LogMel::new())),
             keyword: Arc::new(|name| match named(name, Task::Keyword)? {
                 Model::Spotter(model) => Ok(model),
-                Model::Frames(model) => Err(wrong_task(model.info(), Task::Keyword)),
+                other => Err(wrong_task(other.info(), Task::Keyword)),
             }),
             event: Arc::new(|name| match named(name, Task::Event)? {
-                Model::Frames(model) => Ok(model),
-                Model::Spotter(model) => Err(wrong_task(model.info(), Task::Event)),
+                Model::Classifier(model) => Ok(model),
+                other => Err(wrong_task(other.info(), Task::Event)),
             }),
             source: Arc::new(open),
         }
@@ -57,7 +57,10 @@ impl Default for Makers {
 
 fn named(name: &str, task: Task) -> Result<Model, ModelError> {
     match name {
-        "" => registry::load(registry::default_for(task)),
+        "" => match registry::default_for(task) {
+            Some(row) => registry::load(row),
+            None => registry::open(task.as_str()),
+        },
         name => registry::open(name),
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    FrameClassifier, ModelError, Spotter, event::EventModel, keyword::KeywordModel,
-    verify::hex_sha256,
+    Classifier, ModelError, Spotter, event::EventModel, keyword::KeywordModel, verify::hex_sha256,
 };
 use crate::nn::weights::Checkpoint;
 
@@ -29,7 +28,7 @@ pub fn embedded_keyword() -> Result<Box<dyn Spotter>, ModelError> {
 ///
 /// # Errors
 /// When the embedded weights are damaged.
-pub fn embedded_event() -> Result<Box<dyn FrameClassifier>, ModelError> {
+pub fn embedded_event() -> Result<Box<dyn Classifier>, ModelError> {
     let (checkpoint, sha256) = read(EVENT, "hark-event")?;
     Ok(Box::new(EventModel::new(&checkpoint, sha256)?))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{FrameClassifier, ModelError, ModelInfo, Task, info_of};
+use super::{Classifier, ModelError, ModelInfo, Task, info_of};
 use crate::features::N_MELS;
 use crate::nn::{column::Column, weights::Checkpoint};
 
@@ -26,7 +26,7 @@ impl EventModel {
     }
 }
 
-impl FrameClassifier for EventModel {
+impl Classifier for EventModel {
     fn info(&self) -> &ModelInfo {
         &self.info
     }

@@ -22,6 +22,18 @@ pub enum Task {
     Keyword,
     /// Sound events.
     Event,
+    /// What someone wants, from the sound of their request.
+    Intent,
+    /// The language that is spoken.
+    Language,
+    /// Whose voice it is, as an embedding.
+    Speaker,
+    /// The genre of music.
+    Genre,
+    /// Descriptions in plain words, by one embedding for sound and text.
+    Prompt,
+    /// Nothing by itself: a base for training, its mean state as an embedding.
+    Base,
 }
 
 impl Task {
@@ -30,6 +42,39 @@ impl Task {
         match self {
             Task::Keyword => "keyword",
             Task::Event => "event",
+            Task::Intent => "intent",
+            Task::Language => "language",
+            Task::Speaker => "speaker",
+            Task::Genre => "genre",
+            Task::Prompt => "prompt",
+            Task::Base => "base",
+        }
+    }
+
+    /// Whether its answer is an embedding and no scores.
+    pub const fn is_embedding(self) -> bool {
+        matches!(self, Task::Speaker | Task::Prompt | Task::Base)
+    }
+}
+
+/// What a model is fed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Frames `(frames, N_MELS)` of the front end that the small models share.
+    LogMel,
+    /// Mono samples of this rate.
+    Samples {
+        /// Samples a second.
+        rate_hz: u32,
+    },
+}
+
+impl Input {
+    /// Samples a second of the sound behind it.
+    pub fn rate_hz(self) -> u32 {
+        match self {
+            Input::LogMel => crate::clock::PIPELINE_RATE_HZ,
+            Input::Samples { rate_hz } => rate_hz,
         }
     }
 }
@@ -45,8 +90,8 @@ pub struct ModelInfo {
     pub task: Task,
     /// Labels in the order of the scores.
     pub labels: Arc<[Arc<str>]>,
-    /// Samples a second of what it hears.
-    pub rate_hz: u32,
+    /// What it is fed with.
+    pub input: Input,
     /// Native window in frames of 10 ms.
     pub window_frames: usize,
     /// Number of parameters.
@@ -69,11 +114,11 @@ pub trait Spotter: Send {
 pub trait Classifier: Send {
     /// What it is.
     fn info(&self) -> &ModelInfo;
-    /// Takes samples `(samples)` at the rate of its [`ModelInfo`] and writes the scores `(labels)`; a
-    /// window may be shorter than the native one, as the last of a file is.
+    /// Takes a window of what its [`ModelInfo::input`] says, oldest first, and writes the scores
+    /// `(labels)`; a window may be shorter than the native one, as the last of a file is.
     ///
     /// # Errors
-    /// When the model fails on the window.
+    /// When the window has a wrong shape, or the model fails on it.
     fn classify(&mut self, window: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
 }
 
@@ -81,23 +126,12 @@ pub trait Classifier: Send {
 pub trait Embedder: Send {
     /// What it is.
     fn info(&self) -> &ModelInfo;
-    /// Takes samples `(samples)` at the rate of its [`ModelInfo`] and writes the embedding, of one
+    /// Takes samples `(samples)` at the rate of its [`ModelInfo::input`] and writes the embedding, of one
     /// length for all windows.
     ///
     /// # Errors
     /// When the model fails on the window.
     fn embed(&mut self, window: &[f32], embedding: &mut Vec<f32>) -> Result<(), ModelError>;
-}
-
-/// A model that scores windows of log-mel frames of the shared front end.
-pub trait FrameClassifier: Send {
-    /// What it is.
-    fn info(&self) -> &ModelInfo;
-    /// Takes frames `(frames, N_MELS)`, oldest first, and writes the scores `(labels)`.
-    ///
-    /// # Errors
-    /// When the window has a wrong shape.
-    fn classify(&mut self, frames: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
 }
 
 /// What can go wrong with a model; each text names file, key, expected and got.
@@ -160,7 +194,7 @@ fn info_of(checkpoint: &Checkpoint, sha256: Arc<str>, task: Task) -> Result<Mode
             .iter()
             .map(|label| label.as_str().into())
             .collect(),
-        rate_hz: crate::clock::PIPELINE_RATE_HZ,
+        input: Input::LogMel,
         window_frames: 100,
         parameters: checkpoint.parameters(),
         licence: card.licence.as_str().into(),

@@ -111,7 +111,12 @@ fn check_tensors(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
 
 /// SHA-256 in lower-case hexadecimal.
 pub fn hex_sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
+    hex(&Sha256::digest(bytes))
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes
         .iter()
         .fold(String::with_capacity(64), |mut hex, byte| {
             // Writing to a String cannot fail.

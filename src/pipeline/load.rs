@@ -9,7 +9,7 @@ use super::slot::{Factory, Slot};
 use super::window::FrameWindow;
 use crate::event::Kind;
 use crate::features::N_MELS;
-use crate::models::{FrameClassifier, ModelError, ModelInfo, Spotter};
+use crate::models::{Classifier, ModelError, ModelInfo, Spotter};
 
 /// Frames and windows that each model scores before it is ready.
 const WARM_UP: usize = 5;
@@ -18,7 +18,7 @@ const WARM_UP: usize = 5;
 #[derive(Clone)]
 pub struct EventModel {
     /// Makes the model.
-    pub make: Factory<dyn FrameClassifier>,
+    pub make: Factory<dyn Classifier>,
     /// Length of a window in frames of 10 ms.
     pub window_frames: usize,
     /// Distance between windows in frames of 10 ms.
@@ -30,7 +30,7 @@ pub struct Models {
     /// The keyword model, `None` where it is switched off.
     pub keyword: Option<(ModelInfo, Slot<dyn Spotter>)>,
     /// The event model and its windows, `None` where it is switched off.
-    pub event: Option<(ModelInfo, Slot<dyn FrameClassifier>, FrameWindow)>,
+    pub event: Option<(ModelInfo, Slot<dyn Classifier>, FrameWindow)>,
 }
 
 impl Models {
@@ -77,7 +77,7 @@ fn load_keyword(make: Factory<dyn Spotter>) -> Result<(ModelInfo, Slot<dyn Spott
 
 fn load_event(
     model: EventModel,
-) -> Result<(ModelInfo, Slot<dyn FrameClassifier>, FrameWindow), ModelError> {
+) -> Result<(ModelInfo, Slot<dyn Classifier>, FrameWindow), ModelError> {
     let window = FrameWindow::new(model.window_frames, model.hop_frames);
     let mut slot = Slot::new(model.make)?;
     let info = slot

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::SampleIdx;
 use crate::features::{HOP, N_MELS};
-use crate::models::FrameClassifier;
+use crate::models::Classifier;
 
 use super::slot::Slot;
 
@@ -148,7 +148,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn spawn(model: Slot<dyn FrameClassifier>, window_frames: usize) -> std::io::Result<Self> {
+    pub fn spawn(model: Slot<dyn Classifier>, window_frames: usize) -> std::io::Result<Self> {
         let job = || Job {
             frames: Vec::with_capacity(window_frames * N_MELS),
             ..Job::default()
@@ -238,7 +238,7 @@ impl Drop for Worker {
 }
 
 /// The worker's loop.
-fn work(shared: &Shared, mut model: Slot<dyn FrameClassifier>) {
+fn work(shared: &Shared, mut model: Slot<dyn Classifier>) {
     loop {
         let mut job = {
             let mut exchange = shared.lock();
@@ -284,7 +284,7 @@ mod tests {
             sha256: "".into(),
             task: Task::Event,
             labels: vec![Arc::from("Bell")].into(),
-            rate_hz: 16_000,
+            input: crate::models::Input::LogMel,
             window_frames: 3,
             parameters: 0,
             licence: "Apache-2.0".into(),
@@ -326,7 +326,7 @@ mod tests {
         Panic,
     }
 
-    impl FrameClassifier for Held {
+    impl Classifier for Held {
         fn info(&self) -> &ModelInfo {
             &self.info
         }
@@ -348,7 +348,7 @@ mod tests {
         let (entered, has_entered) = unbounded();
         let (tell, go) = bounded(8);
         let made = Arc::new(AtomicU32::new(0));
-        let make: Factory<dyn FrameClassifier> = Arc::new({
+        let make: Factory<dyn Classifier> = Arc::new({
             let made = made.clone();
             move || {
                 made.fetch_add(1, Ordering::SeqCst);

@@ -11,7 +11,7 @@ use harkd::audio::ring::PcmWriter;
 use harkd::audio::{AudioError, Format, Health, Running, Source};
 use harkd::clock::SampleIdx;
 use harkd::features::{Frontend, HOP, N_MELS};
-use harkd::models::{FrameClassifier, ModelError, ModelInfo, Spotter, Task};
+use harkd::models::{Classifier, ModelError, ModelInfo, Spotter, Task};
 
 /// Band `k` of a frame is the amplitude at `k` kHz over its 10 ms, for `k` in 1 to 7.
 #[derive(Default)]
@@ -57,7 +57,7 @@ fn info(name: &str, task: Task, labels: &[&str]) -> ModelInfo {
         sha256: "00".repeat(32).into(),
         task,
         labels: labels.iter().map(|label| Arc::from(*label)).collect(),
-        rate_hz: 16_000,
+        input: harkd::models::Input::LogMel,
         window_frames: 100,
         parameters: 0,
         licence: "Apache-2.0".into(),
@@ -113,7 +113,7 @@ pub const ALARM: &str = "Smoke detector, smoke alarm";
 pub struct Sounds(ModelInfo);
 
 impl Sounds {
-    pub fn make(labels: &[String]) -> Result<Box<dyn FrameClassifier>, ModelError> {
+    pub fn make(labels: &[String]) -> Result<Box<dyn Classifier>, ModelError> {
         let mut all = vec![ALARM, "Speech", "Music"];
         all.extend(
             labels
@@ -125,7 +125,7 @@ impl Sounds {
     }
 }
 
-impl FrameClassifier for Sounds {
+impl Classifier for Sounds {
     fn info(&self) -> &ModelInfo {
         &self.0
     }

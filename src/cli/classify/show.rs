@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::score::Scored;
 use crate::cli::out;
-use crate::clock::PIPELINE_RATE_HZ;
 use crate::outputs::protocol::ScoreRecord;
 use crate::pipeline::stats;
 
@@ -23,7 +22,18 @@ struct WindowRecord<'a> {
     end_s: f64,
     model: &'a str,
     task: &'a str,
-    scores: Vec<ScoreRecord<'a>>,
+    #[serde(flatten)]
+    answer: Answer<'a>,
+}
+
+/// What the model says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer<'a> {
+    /// Best first.
+    Scores(Vec<ScoreRecord<'a>>),
+    /// A point.
+    Embedding(&'a [f32]),
 }
 
 /// Writes windows on standard output.
@@ -31,16 +41,18 @@ pub struct Show {
     json: bool,
     top_k: usize,
     task: &'static str,
+    is_embedding: bool,
     file: String,
 }
 
 impl Show {
-    /// `top_k` labels for each window, all where it is 0.
-    pub fn new(json: bool, top_k: usize, task: &'static str) -> Self {
+    /// `top_k` labels for each window, all where it is 0; or an embedding.
+    pub fn new(json: bool, top_k: usize, task: &'static str, is_embedding: bool) -> Self {
         Show {
             json,
             top_k,
             task,
+            is_embedding,
             file: String::new(),
         }
     }
@@ -67,7 +79,11 @@ impl Show {
                 end_s: window.end_s,
                 model: window.model,
                 task: self.task,
-                scores: best.iter().map(ScoreRecord::from).collect(),
+                answer: if self.is_embedding {
+                    Answer::Embedding(window.scores)
+                } else {
+                    Answer::Scores(best.iter().map(ScoreRecord::from).collect())
+                },
             };
             out::line(serde_json::to_string(&record)?)?;
             return Ok(());
@@ -77,6 +93,16 @@ impl Show {
                 "{}  ({}, {})",
                 self.file, window.model, self.task
             ))?;
+        }
+        if self.is_embedding {
+            let length = window.scores.iter().map(|v| v * v).sum::<f32>().sqrt();
+            out::line(format_args!(
+                "{:9.2} {:9.2}  embedding of {} values, length {length:.3}; --json shows them",
+                window.start_s,
+                window.end_s,
+                window.scores.len()
+            ))?;
+            return Ok(());
         }
         let scores: Vec<String> = best
             .iter()
@@ -111,12 +137,12 @@ impl Progress {
         Progress { bar, by_file }
     }
 
-    /// Begins a file of `declared_s` seconds.
-    pub fn begin(&mut self, file: &Path, declared_s: Option<f64>) {
+    /// Begins a file of `declared_s` seconds at `rate_hz`.
+    pub fn begin(&mut self, file: &Path, declared_s: Option<f64>, rate_hz: u32) {
         self.bar.set_message(file.display().to_string());
         let long = declared_s.filter(|length_s| *length_s >= LONG_S);
         if let (false, Some(length_s), true) = (self.by_file, long, stderr().is_terminal()) {
-            let samples = length_s * f64::from(PIPELINE_RATE_HZ);
+            let samples = length_s * f64::from(rate_hz);
             self.bar = ProgressBar::new(samples as u64)
                 .with_style(style("[{wide_bar}] {percent} % {eta}"));
         }

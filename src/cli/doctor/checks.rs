@@ -10,7 +10,7 @@ use super::Finding;
 use crate::audio::mic;
 use crate::config::{self, Config, Flags};
 use crate::kernels;
-use crate::models::registry::{self, ROWS};
+use crate::models::registry::{self, Origin, ROWS};
 use crate::outputs::client::Client;
 use crate::outputs::{self, BusError};
 
@@ -44,7 +44,7 @@ fn processor() -> Finding {
 
 fn models() -> Finding {
     let mut names = Vec::new();
-    for row in &ROWS {
+    for row in ROWS.iter().filter(|row| registry::is_installed(row)) {
         match registry::load(row) {
             Ok(model) => names.push(format!(
                 "{} ({} labels)",
@@ -52,7 +52,11 @@ fn models() -> Finding {
                 model.info().labels.len()
             )),
             Err(error) => {
-                return Finding::fail("models", 5, error.to_string(), "install hark again");
+                let advice = match row.origin {
+                    Origin::Embedded => "install hark again",
+                    _ => "fetch it again with hark models pull",
+                };
+                return Finding::fail("models", 5, error.to_string(), advice);
             }
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::figures::{ClipFigures, Glass, LabelPrecision, Measured, Wrong};
 use super::{bar, find_label, nothing};
 use crate::features::{HOP, LogMel};
-use crate::models::FrameClassifier;
+use crate::models::Classifier;
 use crate::train::Clip;
 use crate::train::augment::{from_db, rms};
 use crate::train::dev_set::ESC10;
@@ -49,7 +49,7 @@ struct Scored<'a> {
 /// # Errors
 /// When the model refuses a window, or no clip has a label that it knows.
 pub fn measure(
-    model: &mut dyn FrameClassifier,
+    model: &mut dyn Classifier,
     library: &Library,
     data: &Path,
     how: How,
@@ -101,7 +101,7 @@ fn truth_of(clip: &Clip, labels: &[Arc<str>]) -> Vec<usize> {
 
 /// Mean and highest score of every label over the windows of a clip.
 fn score(
-    model: &mut dyn FrameClassifier,
+    model: &mut dyn Classifier,
     pcm: &[f32],
     equal_loudness: bool,
 ) -> anyhow::Result<(Vec<f32>, Vec<f32>)> {
@@ -249,7 +249,7 @@ mod tests {
     /// Answers with the level of the window.
     struct Meter(ModelInfo);
 
-    impl FrameClassifier for Meter {
+    impl Classifier for Meter {
         fn info(&self) -> &ModelInfo {
             &self.0
         }
@@ -268,7 +268,7 @@ mod tests {
             sha256: "".into(),
             task: Task::Event,
             labels: vec![Arc::from("Glass")].into(),
-            rate_hz: 16_000,
+            input: crate::models::Input::LogMel,
             window_frames: 100,
             parameters: 0,
             licence: "Apache-2.0".into(),

@@ -19,7 +19,7 @@ use anyhow::Context;
 
 use super::UsageError;
 use crate::models::registry::{self, Model};
-use crate::models::{ModelError, Spotter};
+use crate::models::{Input, ModelError, Spotter};
 use crate::pipeline::Factory;
 use crate::train::library::Library;
 use crate::train::{Clip, DataError, Split};
@@ -91,12 +91,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let model = registry::open(&args.model)?;
     let name = model.info().name.clone();
     let report = match model {
+        ref other if other.info().input != Input::LogMel => {
+            return refuse(format!(
+                "model '{name}' is a published one, and eval measures the small models of hark: 'hark classify --json' gives its scores"
+            ));
+        }
         Model::Spotter(_) if args.fold.is_some() || args.equal_loudness => {
             return refuse(format!(
                 "model '{name}' answers words: --fold and --equal-loudness are for event models"
             ));
         }
-        Model::Frames(_) if args.stream => {
+        Model::Classifier(_) if args.stream => {
             return refuse(format!(
                 "model '{name}' answers sounds: --stream is for keyword models"
             ));
@@ -124,7 +129,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 &args.data,
             )?))
         }
-        Model::Frames(mut model) => {
+        Model::Classifier(mut model) => {
             let library = open(&args, |clip| args.split.takes(clip))?;
             let how = event::How {
                 fold: args.fold,
@@ -137,6 +142,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 how,
             )?))
         }
+        Model::Embedder(_) => return refuse(format!("model '{name}' gives no scores to measure")),
     };
     let record = report.record(&name, args.split.as_str());
     if let Some(dir) = &args.report {
@@ -151,7 +157,7 @@ fn maker(name: &str) -> Factory<dyn Spotter> {
     let name = name.to_owned();
     Arc::new(move || match registry::open(&name)? {
         Model::Spotter(model) => Ok(model),
-        Model::Frames(_) => Err(ModelError::Unknown(format!(
+        _ => Err(ModelError::Unknown(format!(
             "model '{name}' answers sounds: name a keyword model"
         ))),
     })

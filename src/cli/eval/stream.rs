@@ -503,7 +503,7 @@ mod tests {
             sha256: "".into(),
             task: Task::Keyword,
             labels: labels.into(),
-            rate_hz: 16_000,
+            input: crate::models::Input::LogMel,
             window_frames: 98,
             parameters: 0,
             licence: "Apache-2.0".into(),

@@ -1,0 +1,128 @@
+//! From a directory or file of weights to a running model: the one place that knows every family.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::guess::task_of;
+use super::{Model, Row};
+use crate::models::layout::Layout;
+use crate::models::network::{Network, Published};
+use crate::models::verify::{hex, hex_sha256};
+use crate::models::{Input, ModelError, ModelInfo, Task, event::EventModel, keyword::KeywordModel};
+use crate::nn::weights::Checkpoint;
+
+/// A network with what its files say of it.
+struct Opened {
+    network: Box<dyn Network>,
+    labels: Arc<[Arc<str>]>,
+    scores: crate::models::layout::Activated,
+    parameters: usize,
+    /// The file whose checksum stands for the model.
+    weights: PathBuf,
+    /// Whether its outputs are an embedding.
+    is_embedding: bool,
+}
+
+/// Loads the model of a directory or file; `row` names it where it has one.
+///
+/// # Errors
+/// When the weights are of no known family, or damaged.
+pub fn open_path(path: &Path, row: Option<&'static Row>) -> Result<Model, ModelError> {
+    let name = row.map_or_else(|| path.display().to_string(), |row| row.name.to_owned());
+    if path.is_dir() {
+        if path.join("config.json").is_file() {
+            let opened = open_layout(&Layout::open(path)?)?;
+            return finish(opened, &name, row);
+        }
+        let own = path.join("model.safetensors");
+        if own.is_file() {
+            return open_own(&own);
+        }
+        return Err(ModelError::Format(format!(
+            "{}: no model: expected config.json and weights in the Hugging Face layout, or model.safetensors written by hark train",
+            path.display()
+        )));
+    }
+    open_own(path)
+}
+
+/// The network of a directory in the Hugging Face layout.
+fn open_layout(layout: &Layout) -> Result<Opened, ModelError> {
+    Err(ModelError::Format(format!(
+        "{}: model_type: expected a known family, got '{}'",
+        layout.dir().join("config.json").display(),
+        layout.model_type()
+    )))
+}
+
+/// A weights file that `hark train` has written.
+fn open_own(path: &Path) -> Result<Model, ModelError> {
+    let name = path.display();
+    let bytes =
+        std::fs::read(path).map_err(|error| ModelError::Read(format!("{name}: {error}")))?;
+    let checkpoint = Checkpoint::from_bytes(&bytes, &name.to_string())?;
+    let sha256 = hex_sha256(&bytes).into();
+    match checkpoint.card.task.as_str() {
+        "keyword" => Ok(Model::Spotter(Box::new(KeywordModel::new(
+            &checkpoint,
+            sha256,
+        )?))),
+        "event" => Ok(Model::Classifier(Box::new(EventModel::new(
+            &checkpoint,
+            sha256,
+        )?))),
+        other => Err(ModelError::Format(format!(
+            "{name}: header entry 'harkd', task: expected keyword or event, got '{other}'"
+        ))),
+    }
+}
+
+/// Puts name, task and checksum to a network.
+fn finish(opened: Opened, name: &str, row: Option<&'static Row>) -> Result<Model, ModelError> {
+    let task = match row {
+        Some(row) => row.task,
+        None if opened.is_embedding => Task::Base,
+        None => task_of(&opened.labels),
+    };
+    let (rate_hz, window) = (opened.network.rate_hz(), opened.network.window());
+    let info = ModelInfo {
+        name: name.into(),
+        sha256: checksum(&opened.weights)?.into(),
+        task,
+        labels: opened.labels,
+        input: Input::Samples { rate_hz },
+        window_frames: (window * 100).div_ceil(rate_hz.max(1) as usize),
+        parameters: opened.parameters,
+        licence: row.map_or("unknown", |row| row.licence).into(),
+    };
+    let published = Box::new(Published::new(info, opened.network, opened.scores));
+    Ok(if opened.is_embedding {
+        Model::Embedder(published)
+    } else {
+        Model::Classifier(published)
+    })
+}
+
+/// SHA-256 of a file. In a hub's cache the weights are a link to a blob that is named by it.
+fn checksum(path: &Path) -> Result<String, ModelError> {
+    let is_sha256 = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Ok(target) = std::fs::read_link(path)
+        && let Some(name) = target.file_name().and_then(|name| name.to_str())
+        && is_sha256(name)
+    {
+        return Ok(name.to_owned());
+    }
+    let failed = |error| ModelError::Read(format!("{}: {error}", path.display()));
+    let mut file = File::open(path).map_err(failed)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(failed)? {
+            0 => return Ok(hex(&hash.finalize())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
