@@ -25,6 +25,10 @@ BUILD_PACKAGES := gcc libc6-dev libasound2-dev pkg-config
 TEST_PACKAGES  := pulseaudio pulseaudio-utils libasound2-plugins dbus espeak-ng procps systemd
 DEMO_PACKAGES  := espeak-ng flac
 TRAIN_PACKAGES := espeak-ng python3 python3-venv
+GOLDEN_PACKAGES := python3 python3-venv
+
+# The reference libraries that published checkpoints are compared with.
+GOLDEN   := target/golden
 
 # Where training finds its data and its teachers.
 DATA     ?= ../shared/data
@@ -53,7 +57,7 @@ $$apt install -y -q --no-install-recommends --no-remove $$missing \
     || { $$apt update -q && $$apt install -y -q --no-install-recommends --no-remove $$missing; }
 endef
 
-.PHONY: all build run test lint bench peers latency demo train-keyword train-event install uninstall clean build-packages test-packages
+.PHONY: all build run test lint bench peers latency golden golden-full demo train-keyword train-event install uninstall clean build-packages test-packages
 
 all: build
 
@@ -86,6 +90,20 @@ peers: build $(TEACHERS)/ready
 # From sound to D-Bus signal, through a real sound server and bus.
 latency: build test-packages $(TEACHERS)/ready
 	$(TEACHERS)/bin/python benches/latency.py $(HARK) $(DATA)
+
+# Makes the golden fixtures of tests/golden anew.
+golden: $(GOLDEN)/ready
+	$(GOLDEN)/bin/python tests/golden/generate.py
+
+# Compares the published sizes, with random weights, with the reference libraries.
+golden-full: build $(GOLDEN)/ready
+	$(GOLDEN)/bin/python tests/golden/full.py $(HARK)
+
+$(GOLDEN)/ready: tests/golden/requirements.txt
+	$(call packages,$(GOLDEN_PACKAGES))
+	python3 -m venv $(GOLDEN)
+	$(GOLDEN)/bin/pip install --quiet -r $<
+	touch $@
 
 $(TEACHERS)/ready: models/teachers/requirements.txt
 	$(call packages,$(TRAIN_PACKAGES))
