@@ -1,5 +1,7 @@
 //! `hark models`: lists, shows and verifies models.
 
+mod suggest;
+
 use serde::Serialize;
 
 use super::out;
@@ -30,6 +32,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Says which model knows a label, or which way leads to it.
+    Suggest(suggest::SuggestArgs),
     /// Reads all weights of a model and checks them against their checksums.
     Verify {
         /// A name that 'hark models list' shows, or a directory or file of weights.
@@ -77,6 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::List { json } => list(json),
         Action::Show { model, json } => show(&model, json),
+        Action::Suggest(args) => suggest::run(&args),
         Action::Verify { model } => {
             for file in verify::verify(&model)? {
                 out::line(format_args!("ok  {}  {}", file.sha256, file.name))?;

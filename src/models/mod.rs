@@ -1,5 +1,6 @@
 //! The models: one file per architecture, the registry, and the embedded weights.
 
+pub mod audioset;
 mod embedded;
 pub mod event;
 pub mod keyword;

@@ -4,6 +4,7 @@
 //! only what someone must know before they are there.
 
 mod guess;
+mod labels;
 mod open;
 mod rows;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::paths::Paths;
 
+pub use labels::labels_of;
 pub use open::open_path;
 pub use rows::ROWS;
 
