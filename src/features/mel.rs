@@ -1,7 +1,50 @@
 //! Mel filter banks: triangles over the bins of a real spectrum, kept sparse.
 //!
-//! The HTK formula of the mel scale (Young et al., *The HTK Book*, eq. 5.13) with triangles of
-//! height one, as `tf.signal.linear_to_mel_weight_matrix` builds them.
+//! Two mel scales and three ways to draw a triangle cover what the references do. HTK: Young et al.,
+//! *The HTK Book*, eq. 5.13; its factor before the logarithm (1127, or 2595 with base 10) does not
+//! show, because a bank only asks where a frequency lies between others. Slaney: *Auditory Toolbox*
+//! (1998), linear below 1000 Hz. Every sum is in f32: powers are not negative, so nothing cancels.
+
+/// How hertz become mel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MelScale {
+    /// `1127 ln(1 + f / 700)`: HTK, Kaldi and TensorFlow.
+    Htk,
+    /// Linear to 1000 Hz, 27 steps of a logarithm for each factor of 6.4 above.
+    Slaney,
+}
+
+/// Along which axis the sides of a triangle are straight, and where they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Triangle {
+    /// Straight in mel, from centre to centre: Kaldi and `tf.signal`.
+    Mel,
+    /// Straight in hertz, from centre to centre: librosa, and torchaudio's and transformers' HTK banks.
+    Hertz,
+    /// Straight in hertz, both sides as wide as the lower one: speechbrain.
+    LowerWidth,
+}
+
+/// What a bank is made from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MelSpec {
+    /// Bands.
+    pub n_mels: usize,
+    /// Bins of the spectrum, from 0 Hz to half the rate.
+    pub n_bins: usize,
+    /// Sample rate in hertz.
+    pub rate_hz: f64,
+    /// Where the first band begins, in hertz.
+    pub low_hz: f64,
+    /// Where the last band ends, in hertz.
+    pub high_hz: f64,
+    /// The scale on which the bands are equally wide.
+    pub scale: MelScale,
+    /// The shape of a band.
+    pub triangle: Triangle,
+    /// Divides each band by half its width in hertz, as Slaney does, instead of a height of one.
+    pub area_norm: bool,
+}
 
 /// A bank of triangular filters over `n_bins` equally spaced bins from 0 Hz to half the rate.
 #[derive(Debug, Clone)]
@@ -16,35 +59,93 @@ pub fn hz_to_mel_htk(hz: f64) -> f64 {
     1127.0 * (hz / 700.0).ln_1p()
 }
 
+/// Where Slaney's scale turns from linear to logarithmic, in hertz and in mel.
+const SLANEY_KNEE: (f64, f64) = (1_000.0, 15.0);
+
+impl MelScale {
+    /// Hertz to mel.
+    pub fn mel(self, hz: f64) -> f64 {
+        let (knee_hz, knee_mel) = SLANEY_KNEE;
+        match self {
+            MelScale::Htk => hz_to_mel_htk(hz),
+            MelScale::Slaney if hz < knee_hz => hz * knee_mel / knee_hz,
+            MelScale::Slaney => knee_mel + (hz / knee_hz).ln() * 27.0 / 6.4f64.ln(),
+        }
+    }
+
+    /// Mel to hertz.
+    pub fn hz(self, mel: f64) -> f64 {
+        let (knee_hz, knee_mel) = SLANEY_KNEE;
+        match self {
+            MelScale::Htk => 700.0 * (mel / 1127.0).exp_m1(),
+            MelScale::Slaney if mel < knee_mel => mel * knee_hz / knee_mel,
+            MelScale::Slaney => knee_hz * ((mel - knee_mel) * 6.4f64.ln() / 27.0).exp(),
+        }
+    }
+}
+
 impl MelBank {
-    /// `n_mels` bands between `low_hz` and `high_hz`, equally wide on the HTK scale.
-    ///
-    /// The weight of a bin is linear in mel between the band's edges, which is what TensorFlow does;
-    /// the bin at 0 Hz has no weight.
-    pub fn htk(n_mels: usize, n_bins: usize, rate_hz: f64, low_hz: f64, high_hz: f64) -> Self {
-        let low = hz_to_mel_htk(low_hz);
-        let step = (hz_to_mel_htk(high_hz) - low) / (n_mels + 1) as f64;
-        let bin_mel: Vec<f64> = (0..n_bins)
-            .map(|bin| hz_to_mel_htk(bin as f64 * rate_hz / 2.0 / (n_bins - 1) as f64))
+    /// The bank that `spec` describes. The bin at 0 Hz has no weight; a band that is narrower than
+    /// a bin may have none at all, as in the references.
+    pub fn new(spec: &MelSpec) -> Self {
+        let bin_hz = spec.rate_hz / 2.0 / (spec.n_bins.max(2) - 1) as f64;
+        let axis = |hz: f64| match spec.triangle {
+            Triangle::Mel => spec.scale.mel(hz),
+            Triangle::Hertz | Triangle::LowerWidth => hz,
+        };
+        let bins: Vec<f64> = (0..spec.n_bins)
+            .map(|bin| axis(bin as f64 * bin_hz))
             .collect();
-        let mut bands = Vec::with_capacity(n_mels);
+        let low = spec.scale.mel(spec.low_hz);
+        let step = (spec.scale.mel(spec.high_hz) - low) / (spec.n_mels + 1) as f64;
+        let mut bands = Vec::with_capacity(spec.n_mels);
         let mut weights = Vec::new();
-        for band in 0..n_mels {
-            let left = low + step * band as f64;
-            let weight = |mel: f64| ((mel - left) / step).min((left + 2.0 * step - mel) / step);
-            let first = (1..n_bins)
-                .find(|&bin| weight(bin_mel[bin]) > 0.0)
-                .unwrap_or(n_bins);
+        for band in 0..spec.n_mels {
+            let edge_mel = |edge: usize| low + step * (band + edge) as f64;
+            let edge_hz = |edge: usize| spec.scale.hz(edge_mel(edge));
+            let [left, centre, right] = [0, 1, 2].map(|edge| match spec.triangle {
+                Triangle::Mel => edge_mel(edge),
+                Triangle::Hertz | Triangle::LowerWidth => edge_hz(edge),
+            });
+            let right = match spec.triangle {
+                Triangle::LowerWidth => 2.0 * centre - left,
+                Triangle::Mel | Triangle::Hertz => right,
+            };
+            let weight =
+                |at: f64| ((at - left) / (centre - left)).min((right - at) / (right - centre));
+            let height = if spec.area_norm {
+                2.0 / (edge_hz(2) - edge_hz(0))
+            } else {
+                1.0
+            };
+            let first = (1..spec.n_bins)
+                .find(|&bin| weight(bins[bin]) > 0.0)
+                .unwrap_or(spec.n_bins);
             bands.push((first, weights.len()));
             weights.extend(
-                bin_mel[first..]
+                bins[first..]
                     .iter()
-                    .map(|&mel| weight(mel))
-                    .take_while(|&w| w > 0.0)
-                    .map(|w| w as f32),
+                    .map(|&at| weight(at))
+                    .take_while(|&weight| weight > 0.0)
+                    .map(|weight| (weight * height) as f32),
             );
         }
         MelBank { bands, weights }
+    }
+
+    /// `n_mels` bands between `low_hz` and `high_hz`, equally wide on the HTK scale and straight in
+    /// mel, which is what TensorFlow does.
+    pub fn htk(n_mels: usize, n_bins: usize, rate_hz: f64, low_hz: f64, high_hz: f64) -> Self {
+        MelBank::new(&MelSpec {
+            n_mels,
+            n_bins,
+            rate_hz,
+            low_hz,
+            high_hz,
+            scale: MelScale::Htk,
+            triangle: Triangle::Mel,
+            area_norm: false,
+        })
     }
 
     /// How many bands.
@@ -59,12 +160,8 @@ impl MelBank {
 
     /// Weighted sums of `spectrum (n_bins)` into `out (n_mels)`. Real-time safe.
     pub fn apply(&self, spectrum: &[f32], out: &mut [f32]) {
-        for (band, (&(first, at), out)) in self.bands.iter().zip(out.iter_mut()).enumerate() {
-            let end = self
-                .bands
-                .get(band + 1)
-                .map_or(self.weights.len(), |next| next.1);
-            let weights = &self.weights[at..end];
+        for (band, out) in out.iter_mut().enumerate() {
+            let (first, weights) = self.band(band);
             *out = weights
                 .iter()
                 .zip(&spectrum[first..])
@@ -72,35 +169,118 @@ impl MelBank {
                 .sum();
         }
     }
+
+    /// The first bin of a band and its weights from there on.
+    fn band(&self, band: usize) -> (usize, &[f32]) {
+        let (first, at) = self.bands[band];
+        let end = self
+            .bands
+            .get(band + 1)
+            .map_or(self.weights.len(), |next| next.1);
+        (first, &self.weights[at..end])
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn neighbouring_triangles_sum_to_one_between_their_centres() {
-        let bank = MelBank::htk(20, 257, 16_000.0, 125.0, 7_500.0);
+    const SPEC: MelSpec = MelSpec {
+        n_mels: 20,
+        n_bins: 257,
+        rate_hz: 16_000.0,
+        low_hz: 125.0,
+        high_hz: 7_500.0,
+        scale: MelScale::Htk,
+        triangle: Triangle::Mel,
+        area_norm: false,
+    };
+
+    fn total(bank: &MelBank) -> Vec<f32> {
         let mut sum = vec![0.0f32; 257];
-        for (band, &(first, at)) in bank.bands.iter().enumerate() {
-            let end = bank
-                .bands
-                .get(band + 1)
-                .map_or(bank.weights.len(), |next| next.1);
-            for (bin, weight) in bank.weights[at..end].iter().enumerate() {
-                sum[first + bin] += weight;
+        for band in 0..bank.len() {
+            let (first, weights) = bank.band(band);
+            for (sum, weight) in sum[first..].iter_mut().zip(weights) {
+                *sum += weight;
             }
         }
-        let bin = |hz: f64| (hz / 31.25).round() as usize;
-        for total in &sum[bin(400.0)..bin(6_500.0)] {
-            assert!((total - 1.0).abs() < 1e-4, "{total}");
-        }
-        assert_eq!(sum[0], 0.0);
-        assert_eq!(sum[bin(7_900.0)], 0.0);
+        sum
     }
 
     #[test]
-    fn mel_scale_has_its_fixed_point_at_a_thousand() {
+    fn neighbouring_triangles_sum_to_one_between_their_centres() {
+        for triangle in [Triangle::Mel, Triangle::Hertz] {
+            for scale in [MelScale::Htk, MelScale::Slaney] {
+                let sum = total(&MelBank::new(&MelSpec {
+                    scale,
+                    triangle,
+                    ..SPEC
+                }));
+                let bin = |hz: f64| (hz / 31.25).round() as usize;
+                for total in &sum[bin(600.0)..bin(6_500.0)] {
+                    assert!((total - 1.0).abs() < 1e-4, "{triangle:?} {scale:?} {total}");
+                }
+                assert_eq!(sum[0], 0.0);
+                assert_eq!(sum[bin(7_900.0)], 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn an_area_norm_gives_every_band_the_same_area() {
+        let bank = MelBank::new(&MelSpec {
+            n_bins: 8_193,
+            area_norm: true,
+            triangle: Triangle::Hertz,
+            ..SPEC
+        });
+        let bin_hz = 8_000.0 / 8_192.0;
+        for band in 0..bank.len() {
+            let area: f32 = bank.band(band).1.iter().map(|weight| weight * bin_hz).sum();
+            assert!((area - 1.0).abs() < 1e-3, "{band} {area}");
+        }
+    }
+
+    #[test]
+    fn a_lower_width_triangle_is_as_wide_above_as_below() {
+        let bank = MelBank::new(&MelSpec {
+            triangle: Triangle::LowerWidth,
+            ..SPEC
+        });
+        let plain = MelBank::new(&MelSpec {
+            triangle: Triangle::Hertz,
+            ..SPEC
+        });
+        for band in 5..bank.len() {
+            assert!(bank.band(band).1.len() < plain.band(band).1.len(), "{band}");
+        }
+    }
+
+    #[test]
+    fn the_scales_have_their_fixed_points_and_are_inverted() {
         assert!((hz_to_mel_htk(1000.0) - 1000.0).abs() < 0.1);
+        assert!((MelScale::Slaney.mel(1000.0) - 15.0).abs() < 1e-12);
+        assert!((MelScale::Slaney.mel(6400.0) - 42.0).abs() < 1e-12);
+        for scale in [MelScale::Htk, MelScale::Slaney] {
+            for hz in [0.0, 20.0, 999.0, 1001.0, 14_000.0] {
+                assert!(
+                    (scale.hz(scale.mel(hz)) - hz).abs() < 1e-8,
+                    "{scale:?} {hz}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn bands_too_narrow_for_a_bin_are_empty_and_harmless() {
+        let bank = MelBank::new(&MelSpec {
+            n_mels: 64,
+            n_bins: 9,
+            high_hz: 125.0,
+            ..SPEC
+        });
+        let mut out = [1.0; 64];
+        bank.apply(&[1.0; 9], &mut out);
+        assert!(out.iter().all(|value| value.is_finite()));
     }
 }

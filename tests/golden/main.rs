@@ -1,0 +1,7 @@
+//! What the program computes against what the reference libraries computed from the same sound.
+//!
+//! The expectations under `fixtures/` are made by the Python scripts in this folder, with the
+//! versions in `requirements.txt`; nothing here needs Python.
+
+mod front_ends;
+mod support;
