@@ -8,7 +8,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | F0 | [`event`] (one plain record), [`clock`] (sample index and wall time), [`command`] (what can be asked of a running daemon), [`config`] (one file per section family) |
-//! | F1 | [`audio`] (sources, ring, resampling), [`features`] (one incremental log-mel), [`kernels`] (SIMD, the only `unsafe`), [`nn`] (layers, batch and per-frame), [`detect`] (pure decisions) |
+//! | F1 | [`audio`] (sources, ring, resampling), [`features`] (one incremental log-mel; the front ends of published checkpoints over one spectrum), [`kernels`] (SIMD, the only `unsafe`), [`nn`] (layers, batch and per-frame), [`detect`] (pure decisions) |
 //! | F2 | [`models`] (one file per architecture, the registry, the embedded weights) |
 //! | F3 | [`pipeline`] (threads and schedule), [`outputs`] (socket, D-Bus, wire format), [`train`] (data, augmentation, trainer, metrics) |
 //! | F4 | [`daemon`] (one closed enum of messages, one loop) |

@@ -62,7 +62,7 @@ impl KaldiFbankConfig {
             max_length: settings.count("max_length", class.max_length, 1..=100_000)?,
             do_normalize: settings.flag("do_normalize", class.do_normalize)?,
             mean: settings.number("mean", class.mean)?,
-            std: settings.number("std", class.std)?,
+            std: settings.positive("std", class.std)?,
         })
     }
 }
@@ -70,7 +70,7 @@ impl KaldiFbankConfig {
 /// The front end, with its plan and filters.
 pub struct KaldiFbank {
     config: KaldiFbankConfig,
-    spectrum: Spectrum<f64>,
+    spectrum: Spectrum<f32>,
     bank: MelBank,
     hop: usize,
 }

@@ -1,6 +1,6 @@
 //! Mel filter banks: triangles over the bins of a real spectrum, kept sparse.
 //!
-//! Two mel scales and three ways to draw a triangle cover what the references do. HTK: Young et al.,
+//! Two mel scales, with triangles straight in mel or in hertz, cover most references. HTK: Young et al.,
 //! *The HTK Book*, eq. 5.13; its factor before the logarithm (1127, or 2595 with base 10) does not
 //! show, because a bank only asks where a frequency lies between others. Slaney: *Auditory Toolbox*
 //! (1998), linear below 1000 Hz. Every sum is in f32: powers are not negative, so nothing cancels.
@@ -14,15 +14,13 @@ pub enum MelScale {
     Slaney,
 }
 
-/// Along which axis the sides of a triangle are straight, and where they end.
+/// Along which axis the sides of a triangle are straight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Triangle {
-    /// Straight in mel, from centre to centre: Kaldi and `tf.signal`.
+    /// In mel: Kaldi and `tf.signal`.
     Mel,
-    /// Straight in hertz, from centre to centre: librosa, and torchaudio's and transformers' HTK banks.
+    /// In hertz: librosa, and torchaudio's and transformers' HTK banks.
     Hertz,
-    /// Straight in hertz, both sides as wide as the lower one: speechbrain.
-    LowerWidth,
 }
 
 /// What a bank is made from.
@@ -89,40 +87,45 @@ impl MelBank {
     /// a bin may have none at all, as in the references.
     pub fn new(spec: &MelSpec) -> Self {
         let bin_hz = spec.rate_hz / 2.0 / (spec.n_bins.max(2) - 1) as f64;
-        let axis = |hz: f64| match spec.triangle {
-            Triangle::Mel => spec.scale.mel(hz),
-            Triangle::Hertz | Triangle::LowerWidth => hz,
-        };
         let bins: Vec<f64> = (0..spec.n_bins)
-            .map(|bin| axis(bin as f64 * bin_hz))
+            .map(|bin| bin as f64 * bin_hz)
+            .map(|hz| match spec.triangle {
+                Triangle::Mel => spec.scale.mel(hz),
+                Triangle::Hertz => hz,
+            })
             .collect();
         let low = spec.scale.mel(spec.low_hz);
         let step = (spec.scale.mel(spec.high_hz) - low) / (spec.n_mels + 1) as f64;
-        let mut bands = Vec::with_capacity(spec.n_mels);
-        let mut weights = Vec::new();
-        for band in 0..spec.n_mels {
-            let edge_mel = |edge: usize| low + step * (band + edge) as f64;
-            let edge_hz = |edge: usize| spec.scale.hz(edge_mel(edge));
-            let [left, centre, right] = [0, 1, 2].map(|edge| match spec.triangle {
-                Triangle::Mel => edge_mel(edge),
-                Triangle::Hertz | Triangle::LowerWidth => edge_hz(edge),
-            });
-            let right = match spec.triangle {
-                Triangle::LowerWidth => 2.0 * centre - left,
-                Triangle::Mel | Triangle::Hertz => right,
+        let band = |band: usize| {
+            let mel = [0, 1, 2].map(|edge| low + step * (band + edge) as f64);
+            let hz = mel.map(|mel| spec.scale.hz(mel));
+            let height = match spec.area_norm {
+                true => 2.0 / (hz[2] - hz[0]),
+                false => 1.0,
             };
+            match spec.triangle {
+                Triangle::Mel => (mel, height),
+                Triangle::Hertz => (hz, height),
+            }
+        };
+        MelBank::triangles(&bins, (0..spec.n_mels).map(band))
+    }
+
+    /// A bank of triangles `([left, centre, right], height)` over bins at `bins`, of which the
+    /// first has no weight.
+    pub fn triangles(bins: &[f64], bands: impl Iterator<Item = ([f64; 3], f64)>) -> Self {
+        let mut bank = MelBank {
+            bands: Vec::new(),
+            weights: Vec::new(),
+        };
+        for ([left, centre, right], height) in bands {
             let weight =
                 |at: f64| ((at - left) / (centre - left)).min((right - at) / (right - centre));
-            let height = if spec.area_norm {
-                2.0 / (edge_hz(2) - edge_hz(0))
-            } else {
-                1.0
-            };
-            let first = (1..spec.n_bins)
+            let first = (1..bins.len())
                 .find(|&bin| weight(bins[bin]) > 0.0)
-                .unwrap_or(spec.n_bins);
-            bands.push((first, weights.len()));
-            weights.extend(
+                .unwrap_or(bins.len());
+            bank.bands.push((first, bank.weights.len()));
+            bank.weights.extend(
                 bins[first..]
                     .iter()
                     .map(|&at| weight(at))
@@ -130,7 +133,7 @@ impl MelBank {
                     .map(|weight| (weight * height) as f32),
             );
         }
-        MelBank { bands, weights }
+        bank
     }
 
     /// `n_mels` bands between `low_hz` and `high_hz`, equally wide on the HTK scale and straight in
@@ -238,21 +241,6 @@ mod tests {
         for band in 0..bank.len() {
             let area: f32 = bank.band(band).1.iter().map(|weight| weight * bin_hz).sum();
             assert!((area - 1.0).abs() < 1e-3, "{band} {area}");
-        }
-    }
-
-    #[test]
-    fn a_lower_width_triangle_is_as_wide_above_as_below() {
-        let bank = MelBank::new(&MelSpec {
-            triangle: Triangle::LowerWidth,
-            ..SPEC
-        });
-        let plain = MelBank::new(&MelSpec {
-            triangle: Triangle::Hertz,
-            ..SPEC
-        });
-        for band in 5..bank.len() {
-            assert!(bank.band(band).1.len() < plain.band(band).1.len(), "{band}");
         }
     }
 

@@ -214,6 +214,18 @@ impl Settings {
         }
     }
 
+    /// A number greater than 0.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn positive(&self, key: &'static str, default: f64) -> Result<f64, SettingsError> {
+        let number = self.number(key, default)?;
+        let value = self.object.get(key).unwrap_or(&Value::Null);
+        (number > 0.0)
+            .then_some(number)
+            .ok_or_else(|| self.wrong(key, "a number greater than 0", value))
+    }
+
     /// True or false.
     ///
     /// # Errors
@@ -304,6 +316,10 @@ mod tests {
         check(
             settings.number("n", 1.0).unwrap_err(),
             "n: expected a number, got \"12\"",
+        );
+        check(
+            settings.positive("m", 1.0).unwrap_err(),
+            "m: expected a number greater than 0, got -1",
         );
         check(
             settings.flag("f", true).unwrap_err(),
