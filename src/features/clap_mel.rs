@@ -139,8 +139,7 @@ pub enum ClapStarts {
 /// The front end, with its plan and filters.
 pub struct ClapMel {
     config: ClapMelConfig,
-    /// In f64, as the reference has it: with f32 a quiet band is off by 1.4e-4 dB.
-    spectrum: Spectrum<f64>,
+    spectrum: Spectrum,
     bank: MelBank,
 }
 

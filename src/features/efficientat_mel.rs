@@ -48,7 +48,7 @@ impl Default for EfficientAtMelConfig {
 /// The front end, with its plan and filters.
 pub struct EfficientAtMel {
     config: EfficientAtMelConfig,
-    spectrum: Spectrum<f32>,
+    spectrum: Spectrum,
     bank: MelBank,
 }
 

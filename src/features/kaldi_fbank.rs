@@ -70,7 +70,7 @@ impl KaldiFbankConfig {
 /// The front end, with its plan and filters.
 pub struct KaldiFbank {
     config: KaldiFbankConfig,
-    spectrum: Spectrum<f32>,
+    spectrum: Spectrum,
     bank: MelBank,
     hop: usize,
 }

@@ -2,15 +2,19 @@
 //!
 //! Covers the framings of Kaldi (whole frames, mean removal and pre-emphasis within a frame) and of
 //! `torch.stft` and transformers' `audio_utils.spectrogram` (frames centred, the ends reflected or
-//! taken as silence). The transform runs in f32 or f64; its power is f32 either way, since what
-//! follows is sums of what is not negative. f64 is for front ends that take a logarithm with a floor
-//! far below the loudest bin: there the roundoff of an f32 transform shows in quiet bins.
+//! taken as silence).
+//!
+//! The transform runs in f64; its power is f32, since what follows is sums of what is not negative.
+//! Front ends take logarithms far below the loudest bin, where the roundoff of an f32 transform shows.
+//! On a recorded bell one in f32 is 4.8e-4 away from AST's features by torchaudio, which has an f32
+//! transform of its own, and this one 2.5e-4; from the same features by transformers' numpy, which is
+//! in f64, 3.1e-4 and 1.2e-7.
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 use realfft::num_complex::Complex;
-use realfft::{FftNum, RealFftPlanner, RealToComplex};
+use realfft::{RealFftPlanner, RealToComplex};
 
 use super::Spectrogram;
 
@@ -63,47 +67,19 @@ pub struct SpectrumSpec {
     pub pre_emphasis: f64,
 }
 
-/// Arithmetic that a transform can run in.
-pub trait Real: FftNum {
-    /// Rounds.
-    fn of(value: f64) -> Self;
-    /// Rounds.
-    fn f32(self) -> f32;
-}
-
-impl Real for f32 {
-    fn of(value: f64) -> Self {
-        value as f32
-    }
-
-    fn f32(self) -> f32 {
-        self
-    }
-}
-
-impl Real for f64 {
-    fn of(value: f64) -> Self {
-        value
-    }
-
-    fn f32(self) -> f32 {
-        self as f32
-    }
-}
-
 /// A transform with its plan and window; shared by threads, no state between calls.
-pub struct Spectrum<T: Real> {
+pub struct Spectrum {
     spec: SpectrumSpec,
-    fft: Arc<dyn RealToComplex<T>>,
-    window: Vec<T>,
-    pre_emphasis: Option<T>,
+    fft: Arc<dyn RealToComplex<f64>>,
+    window: Vec<f64>,
+    pre_emphasis: Option<f64>,
 }
 
 /// What one thread needs to transform frames.
-struct Work<T: Real> {
-    frame: Vec<T>,
-    bins: Vec<Complex<T>>,
-    scratch: Vec<Complex<T>>,
+struct Work {
+    frame: Vec<f64>,
+    bins: Vec<Complex<f64>>,
+    scratch: Vec<Complex<f64>>,
     power: Vec<f32>,
 }
 
@@ -123,7 +99,7 @@ impl Window {
     }
 }
 
-impl<T: Real> Spectrum<T> {
+impl Spectrum {
     /// Plans the transform. A hop of 0 is taken as 1, and a transform shorter than its window as long
     /// as that.
     pub fn new(mut spec: SpectrumSpec) -> Self {
@@ -132,10 +108,8 @@ impl<T: Real> Spectrum<T> {
         spec.fft_len = spec.fft_len.max(spec.window_len);
         Spectrum {
             fft: RealFftPlanner::new().plan_fft_forward(spec.fft_len),
-            window: (spec.window.weights(spec.window_len).into_iter())
-                .map(T::of)
-                .collect(),
-            pre_emphasis: (spec.pre_emphasis != 0.0).then(|| T::of(spec.pre_emphasis)),
+            window: spec.window.weights(spec.window_len),
+            pre_emphasis: (spec.pre_emphasis != 0.0).then_some(spec.pre_emphasis),
             spec,
         }
     }
@@ -188,7 +162,7 @@ impl<T: Real> Spectrum<T> {
         }
     }
 
-    fn work(&self) -> Work<T> {
+    fn work(&self) -> Work {
         Work {
             frame: self.fft.make_input_vec(),
             bins: self.fft.make_output_vec(),
@@ -198,7 +172,7 @@ impl<T: Real> Spectrum<T> {
     }
 
     /// The power spectrum of frame `index` into `work.power`.
-    fn power(&self, pcm: &[f32], index: usize, work: &mut Work<T>) {
+    fn power(&self, pcm: &[f32], index: usize, work: &mut Work) {
         let (frame, rest) = work.frame.split_at_mut(self.spec.window_len);
         if !self.fill(pcm, index, frame) {
             // Padding is often most of a clip, and the spectrum of silence needs no transform.
@@ -206,10 +180,9 @@ impl<T: Real> Spectrum<T> {
             return;
         }
         if self.spec.remove_dc {
-            let sum = frame.iter().fold(T::zero(), |sum, &sample| sum + sample);
-            let mean = sum / T::of(self.spec.window_len as f64);
+            let mean = frame.iter().sum::<f64>() / self.spec.window_len as f64;
             for sample in frame.iter_mut() {
-                *sample = *sample - mean;
+                *sample -= mean;
             }
         }
         if let Some(part) = self.pre_emphasis {
@@ -221,21 +194,21 @@ impl<T: Real> Spectrum<T> {
             }
         }
         for (sample, &weight) in frame.iter_mut().zip(&self.window) {
-            *sample = *sample * weight;
+            *sample *= weight;
         }
-        rest.fill(T::zero());
+        rest.fill(0.0);
         // The buffers have the lengths that the plan itself asked for, which is all that it checks.
         let transformed =
             self.fft
                 .process_with_scratch(&mut work.frame, &mut work.bins, &mut work.scratch);
         debug_assert!(transformed.is_ok());
         for (power, bin) in work.power.iter_mut().zip(&work.bins) {
-            *power = (bin.re * bin.re + bin.im * bin.im).f32();
+            *power = bin.norm_sqr() as f32;
         }
     }
 
     /// Copies the samples of frame `index` and says whether any of them is not 0.
-    fn fill(&self, pcm: &[f32], index: usize, frame: &mut [T]) -> bool {
+    fn fill(&self, pcm: &[f32], index: usize, frame: &mut [f64]) -> bool {
         let spec = &self.spec;
         // A window shorter than the transform lies in its middle.
         let lead = match spec.edges {
@@ -247,9 +220,9 @@ impl<T: Real> Spectrum<T> {
             .checked_sub(lead)
             .and_then(|start| pcm.get(start..start + spec.window_len));
         let mut any = false;
-        let mut put = |out: &mut T, sample: f32| {
+        let mut put = |out: &mut f64, sample: f32| {
             any |= sample != 0.0;
-            *out = T::of(f64::from(sample));
+            *out = f64::from(sample);
         };
         match inside {
             Some(samples) => {
@@ -302,7 +275,7 @@ mod tests {
     };
 
     fn powers(spec: SpectrumSpec, pcm: &[f32]) -> Spectrogram {
-        let spectrum = Spectrum::<f64>::new(spec);
+        let spectrum = Spectrum::new(spec);
         spectrum.rows(pcm, usize::MAX, 33, |power, out| out.copy_from_slice(power))
     }
 
@@ -321,19 +294,6 @@ mod tests {
             let take = take.min(frames - from);
             let part = powers(SPEC, &pcm[16 * from..16 * (from + take - 1) + 40]);
             prop_assert_eq!(part.values, &whole.values[33 * from..33 * (from + take)]);
-        }
-
-        #[test]
-        fn f32_and_f64_agree(seed: u64) {
-            let mut rng = fastrand::Rng::with_seed(seed);
-            let pcm: Vec<f32> = (0..500).map(|_| rng.f32() - 0.5).collect();
-            let single = Spectrum::<f32>::new(SPEC)
-                .rows(&pcm, usize::MAX, 33, |power, out| out.copy_from_slice(power));
-            let double = powers(SPEC, &pcm).values;
-            let loudest = double.iter().copied().fold(0.0, f32::max);
-            for (single, double) in single.values.iter().zip(double) {
-                prop_assert!((single - double).abs() < 1e-5 * loudest);
-            }
         }
     }
 

@@ -43,8 +43,7 @@ impl Default for SpeechbrainFbankConfig {
 /// The front end, with its plan and filters.
 pub struct SpeechbrainFbank {
     config: SpeechbrainFbankConfig,
-    /// In f64, so that the 80 dB below a loud bin have the roundoff of the reference alone.
-    spectrum: Spectrum<f64>,
+    spectrum: Spectrum,
     bank: MelBank,
 }
 

@@ -70,7 +70,7 @@ impl WhisperMelConfig {
 /// The front end, with its plan and filters.
 pub struct WhisperMel {
     config: WhisperMelConfig,
-    spectrum: Spectrum<f32>,
+    spectrum: Spectrum,
     bank: MelBank,
 }
 
