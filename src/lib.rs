@@ -9,7 +9,7 @@
 //! |---|---|
 //! | F0 | [`event`] (one plain record), [`clock`] (sample index and wall time), [`command`] (what can be asked of a running daemon), [`config`] (one file per section family) |
 //! | F1 | [`audio`] (sources, ring, resampling), [`features`] (one incremental log-mel; the front ends of published checkpoints over one spectrum), [`kernels`] (SIMD, the only `unsafe`), [`nn`] (layers, batch and per-frame), [`detect`] (pure decisions) |
-//! | F2 | [`models`] (one file per architecture, the registry, the embedded weights) |
+//! | F2 | [`models`] (one file per architecture, the registry, the embedded weights), [`hub`] (pulling repositories into the cache that Python shares) |
 //! | F3 | [`pipeline`] (threads and schedule), [`outputs`] (socket, D-Bus, wire format), [`train`] (data, augmentation, trainer, metrics) |
 //! | F4 | [`daemon`] (one closed enum of messages, one loop) |
 //! | F5 | [`cli`] (one file per verb) |
@@ -34,7 +34,8 @@
 //!   weights and checked at load.
 //! - No tensor library runs on the per-frame path.
 //! - A dead output, bus or client never stops listening.
-//! - Nothing heard leaves memory, and no network connection is made.
+//! - Nothing heard leaves memory, and no network connection is made unless asked: `models pull`,
+//!   through [`hub`], which neither the daemon nor any other verb uses to download.
 
 pub mod audio;
 pub mod cli;
@@ -45,6 +46,7 @@ pub mod daemon;
 pub mod detect;
 pub mod event;
 pub mod features;
+pub mod hub;
 pub mod kernels;
 pub mod models;
 pub mod nn;

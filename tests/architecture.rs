@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 6] = [
     &["event", "clock", "command", "config"],
     &["audio", "features", "kernels", "nn", "detect"],
-    &["models"],
+    &["models", "hub"],
     &["pipeline", "outputs", "train"],
     &["daemon"],
     &["cli"],
@@ -392,11 +392,21 @@ fn wire_types_live_on_the_outer_floors() {
 }
 
 #[test]
-fn nothing_reaches_for_the_network() {
+fn one_room_reaches_for_the_network() {
     forbid(
         "no connection leaves this machine",
         &["TcpStream", "TcpListener", "UdpSocket", "ToSocketAddrs"],
         |_| true,
+    );
+    forbid("HTTP outside src/hub", &["ureq"], |file| file.room != "hub");
+}
+
+#[test]
+fn downloads_happen_for_the_verb_that_asks_for_them_alone() {
+    forbid(
+        "only 'hark models' downloads",
+        &[".pull(", ".fetch_file("],
+        |file| file.room != "hub" && !file.path.starts_with("src/cli/models"),
     );
 }
 

@@ -30,6 +30,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::audio::AudioError;
 use crate::config::ConfigError;
 use crate::detect::RuleError;
+use crate::hub::HubError;
 use crate::models::ModelError;
 use crate::outputs::BusError;
 use crate::train::DataError;
@@ -116,6 +117,7 @@ Examples:
 const MODELS_HELP: &str = "\
 Examples:
   hark models list
+  hark models pull MIT/ast-finetuned-audioset-10-10-0.4593
   hark models show hark-event
   hark models verify ./my-model";
 
@@ -154,7 +156,7 @@ pub enum Verb {
     /// Looks at training data.
     #[command(after_help = DATA_HELP)]
     Data(data::Args),
-    /// Lists, shows and verifies models.
+    /// Lists, pulls, shows, verifies and removes models.
     #[command(after_help = MODELS_HELP)]
     Models(models::Args),
     /// Lists the capture devices by their stable names.
@@ -247,7 +249,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<AudioError>() {
             return 4;
         }
-        if cause.is::<ModelError>() || cause.is::<DataError>() || cause.is::<LibraryError>() {
+        if cause.is::<ModelError>()
+            || cause.is::<HubError>()
+            || cause.is::<DataError>()
+            || cause.is::<LibraryError>()
+        {
             return 5;
         }
         if cause.is::<BusError>() {
@@ -360,6 +366,7 @@ mod tests {
         check_code(rule, 3);
         check_code(AudioError::Decode("x".into()), 4);
         check_code(ModelError::Read("x".into()), 5);
+        check_code(HubError::NotFound("x".into()), 5);
         let empty = DataError::Empty {
             path: "d".into(),
             reason: "x".into(),

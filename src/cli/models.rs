@@ -1,4 +1,7 @@
-//! `hark models`: lists, shows and verifies models.
+//! `hark models`: lists, pulls, shows, verifies and removes models.
+
+mod bar;
+mod pull;
 
 mod suggest;
 
@@ -23,6 +26,9 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Downloads a model: from a Hugging Face hub into the cache that Python shares, or a release file.
+    #[command(after_help = PULL_HELP)]
+    Pull(pull::PullArgs),
     /// Shows what a model is: task, labels, licence, where its weights come from.
     Show {
         /// A name that 'hark models list' shows, or a directory that holds model.safetensors.
@@ -40,7 +46,21 @@ enum Action {
         #[arg(value_name = "M")]
         model: String,
     },
+    /// Removes what 'hark models pull' has downloaded.
+    Remove(pull::RemoveArgs),
 }
+
+const PULL_HELP: &str = "\
+Environment, as Python's huggingface_hub has it:
+  HF_HUB_CACHE      the cache; otherwise hub/ in HF_HOME, which is ~/.cache/huggingface
+  HF_TOKEN          for what is not public; otherwise the file HF_TOKEN_PATH or token in HF_HOME
+  HF_ENDPOINT       another hub than https://huggingface.co
+  HF_HUB_OFFLINE=1  no connection; what is in the cache must do
+  HTTPS_PROXY, ALL_PROXY, NO_PROXY
+
+Examples:
+  hark models pull MIT/ast-finetuned-audioset-10-10-0.4593
+  hark models pull superb/wav2vec2-base-superb-ks --revision main --json";
 
 /// What `list` and `show` say of a model.
 #[derive(Debug, Serialize)]
@@ -88,6 +108,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Action::Pull(args) => pull::pull(args),
+        Action::Remove(args) => pull::remove(args),
     }
 }
 
