@@ -56,7 +56,7 @@ Environment, as Python's huggingface_hub has it:
   HF_TOKEN          for what is not public; otherwise the file HF_TOKEN_PATH or token in HF_HOME
   HF_ENDPOINT       another hub than https://huggingface.co
   HF_HUB_OFFLINE=1  no connection; what is in the cache must do
-  HTTPS_PROXY, ALL_PROXY, NO_PROXY
+  HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE
 
 Examples:
   hark models pull MIT/ast-finetuned-audioset-10-10-0.4593

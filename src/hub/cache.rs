@@ -186,7 +186,7 @@ impl Repository {
             .filter_map(|path| {
                 let name = path.strip_prefix(&root).ok()?.to_str()?.to_owned();
                 let there = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-                (!name.ends_with(UNNAMED)).then(|| CachedFile {
+                (!name.ends_with(UNNAMED)).then_some(CachedFile {
                     name,
                     bytes: there.len(),
                 })

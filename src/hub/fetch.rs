@@ -59,7 +59,7 @@ impl Download<'_> {
         // What an earlier run has left may be of another file, or damaged by a lost power supply.
         let mut doubtful = partial.len > 0;
         loop {
-            if self.size != Some(partial.len) || partial.len == 0 && self.size.is_none() {
+            if self.size != Some(partial.len) {
                 persist(what, patience, tell, |tell| {
                     self.attempt(http, &mut partial, tell, refusal)
                 })?;

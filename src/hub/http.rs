@@ -91,6 +91,10 @@ impl Http {
     /// By the settings.
     pub fn new(settings: &Settings) -> Self {
         let patience = settings.patience;
+        let mut tls = ureq::tls::TlsConfig::builder();
+        if let Some(authorities) = &settings.authorities {
+            tls = tls.root_certs(authorities.iter().cloned().into());
+        }
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             // Followed here, because of what stands in the answers on the way and of the token.
@@ -102,6 +106,7 @@ impl Http {
             .timeout_per_read(Some(patience.no_bytes))
             .timeout_per_write(Some(patience.no_bytes))
             .proxy(settings.proxy.clone())
+            .tls_config(tls.build())
             .user_agent(concat!("harkd/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();

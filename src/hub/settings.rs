@@ -71,6 +71,9 @@ pub struct Settings {
     pub offline: bool,
     /// `$ALL_PROXY`, `$HTTPS_PROXY` or `$HTTP_PROXY`, with `$NO_PROXY`.
     pub proxy: Option<ureq::Proxy>,
+    /// What `$SSL_CERT_FILE` holds: the authorities that are believed in place of the built-in ones
+    /// of Mozilla, for a mirror or a proxy with a certificate of its own.
+    pub authorities: Option<Vec<ureq::tls::Certificate<'static>>>,
     /// Timeouts and retries.
     pub patience: Patience,
 }
@@ -138,15 +141,37 @@ impl Settings {
                 "HF_TOKEN or the token file: a token is one word of ASCII characters".to_owned(),
             ));
         }
+        let authorities = path("SSL_CERT_FILE")
+            .map(|path| read_certificates(&path))
+            .transpose()?;
         Ok(Settings {
             cache: std::path::absolute(&cache).map_err(HubError::io(&cache))?,
             endpoint,
             token: token.map(Token),
             offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
             proxy: None,
+            authorities,
             patience: Patience::default(),
         })
     }
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<ureq::tls::Certificate<'static>>, HubError> {
+    let trouble =
+        |why: String| HubError::Settings(format!("SSL_CERT_FILE: {}: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| trouble(error.to_string()))?;
+    let mut certificates = Vec::new();
+    for item in ureq::tls::parse_pem(&pem) {
+        if let ureq::tls::PemItem::Certificate(certificate) =
+            item.map_err(|error| trouble(error.to_string()))?
+        {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(trouble("expected certificates in PEM, got none".to_owned()));
+    }
+    Ok(certificates)
 }
 
 /// Replaces a leading `~` and every `$NAME` or `${NAME}` that is set, as Python's `expanduser` and
@@ -268,6 +293,20 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn authorities_that_cannot_be_read_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let check = |part: &str| {
+            let vars = [("SSL_CERT_FILE", path.to_str().unwrap())];
+            let error = settings(&vars).unwrap_err().to_string();
+            assert!(error.contains("ca.pem") && error.contains(part), "{error}");
+        };
+        check("No such file");
+        std::fs::write(&path, "nothing").unwrap();
+        check("got none");
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn a_server_says_when_to_come_back() {
         ("Date", "Sun, 06 Nov 1994 08:49:37 GMT".to_owned()),
         ("Retry-After", "Sun, 06 Nov 1994 08:49:48 GMT".to_owned()),
     ];
-    server.on_get(WEIGHTS, [Act::Status(503, dates)]);
+    server.on_resolve(WEIGHTS, [Act::Status(503, dates)]);
     let (result, told) = pull_telling(&home.hub(&server));
     result.unwrap();
     let waits: Vec<_> = told.iter().map(|(_, wait)| wait.as_secs()).collect();
@@ -337,7 +337,7 @@ fn names_that_lead_out_of_the_cache_are_refused() {
     check_refused(
         |server| {
             let location = ("Location", "file:///etc/passwd".to_owned());
-            server.on_get(WEIGHTS, [Act::With(vec![location])]);
+            server.on_resolve(WEIGHTS, [Act::With(vec![location])]);
         },
         &[WEIGHTS, "not to an address of the web"],
     );
@@ -363,7 +363,7 @@ fn a_server_that_contradicts_itself_is_not_believed() {
         &["config.json", "X-Repo-Commit"],
     );
     check_refused(
-        |server| server.on_get(WEIGHTS, [Act::Serve, Act::Long(1 << 20)]),
+        |server| server.on_get(WEIGHTS, [Act::Long(1 << 20)]),
         &[WEIGHTS, "expected 3670016 bytes"],
     );
     check_refused(
@@ -376,7 +376,7 @@ fn a_server_that_contradicts_itself_is_not_believed() {
                 "Location",
                 format!("{}/{REPO}/resolve/{COMMIT}/{WEIGHTS}", server.url()),
             );
-            server.on_get(WEIGHTS, (0..20).map(|_| Act::With(vec![round.clone()])));
+            server.on_resolve(WEIGHTS, (0..20).map(|_| Act::With(vec![round.clone()])));
         },
         &[WEIGHTS, "redirects"],
     );

@@ -120,7 +120,7 @@ fn what_fails_is_one_line_and_status_5() {
 
 /// A pull whose download of the weights waits for the gate of the server.
 fn gated(home: &Home, server: &Server) -> Child {
-    server.on_get("model.safetensors", [Act::Serve, Act::Gate(3_000_000)]);
+    server.on_get("model.safetensors", [Act::Gate(3_000_000)]);
     let child = hark(home, server, &["pull", REPO, "--json"])
         .spawn()
         .unwrap();
@@ -270,12 +270,12 @@ fn python_finds_what_was_pulled() {
 #[test]
 fn what_python_has_pulled_is_found() {
     let Some(python) = python() else { return };
-    let (server, home) = (Server::with_model(), Home::new());
+    let (server, cdn, home) = (Server::with_model(), Server::with_model(), Home::new());
+    server.redirect_to(&cdn);
     let script = "import sys; from huggingface_hub import hf_hub_download as get\n\
         for f in ('config.json', 'tokenizer.json', 'model.safetensors'): get(sys.argv[1], f)";
     run_python(&python, script, &home, &server, "0");
-    let got = server.gets("model.safetensors?sig=1").len();
-    assert_eq!(got, 1);
+    assert_eq!(cdn.gets("/cdn/model.safetensors?sig=1").len(), 1);
     let mut offline = hark(&home, &server, &["pull", REPO, "--json"]);
     let found = check_ok(&offline.env("HF_HUB_OFFLINE", "1").output().unwrap());
     assert_eq!(found["files"].as_array().unwrap().len(), 3);

@@ -33,7 +33,7 @@ impl Request {
 /// What happens to one request, in place of an answer that is right.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// The answer that is right: to let requests pass before the next act.
+    /// The answer that is right.
     Serve,
     /// The connection ends after so many bytes of the content.
     Cut(usize),
@@ -159,13 +159,20 @@ impl Server {
         self.state(|state| state.files[file].etag.clone())
     }
 
+    /// Redirects large files to another server, which is another host by its name.
     pub fn redirect_to(&self, cdn: &Server) {
-        self.state(|state| state.cdn = Some(cdn.url()));
+        let url = format!("http://localhost:{}", cdn.at.port());
+        self.state(|state| state.cdn = Some(url));
     }
 
     /// What happens to the next requests for the content of `file`.
     pub fn on_get(&self, file: &str, acts: impl IntoIterator<Item = Act>) {
         self.on("GET", file, acts);
+    }
+
+    /// What happens to the next requests that would redirect to the content of `file`.
+    pub fn on_resolve(&self, file: &str, acts: impl IntoIterator<Item = Act>) {
+        self.on("RESOLVE", file, acts);
     }
 
     pub fn on_head(&self, file: &str, acts: impl IntoIterator<Item = Act>) {
@@ -256,14 +263,14 @@ impl Shared {
                 .as_ref()
                 .and_then(|file| state.files.get(file))
                 .cloned();
-            let redirects = state.cdn.is_some()
-                && !request.path.starts_with("/cdn/")
+            let redirects = !request.path.starts_with("/cdn/")
                 && content.as_ref().is_some_and(|content| content.large);
-            let key = (request.method.clone(), file.clone().unwrap_or_default());
-            let act = match state.acts.get_mut(&key) {
-                Some(acts) if !redirects => acts.pop_front(),
-                _ => None,
+            let step = match request.method.as_str() {
+                "GET" if redirects => "RESOLVE",
+                method => method,
             };
+            let key = (step.to_owned(), file.clone().unwrap_or_default());
+            let act = state.acts.get_mut(&key).and_then(VecDeque::pop_front);
             (act.unwrap_or(Act::Serve), content, state.cdn.clone())
         };
         self.changed.notify_all();
