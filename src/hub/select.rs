@@ -39,6 +39,16 @@ pub const TRANSFORMERS: &[Wanted<'static>] = &[
     ]),
 ];
 
+/// What a speaker model of SpeechBrain consists of, as its `hyperparams.yaml` names the parts.
+pub const SPEECHBRAIN: &[Wanted<'static>] = &[
+    Wanted::Required("embedding_model.ckpt"),
+    Wanted::Required("hyperparams.yaml"),
+    Wanted::Optional("config.json"),
+    Wanted::Optional("mean_var_norm_emb.ckpt"),
+    Wanted::Optional("classifier.ckpt"),
+    Wanted::Optional("label_encoder.txt"),
+];
+
 /// What is known of a file without asking further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {

@@ -1,6 +1,6 @@
 //! What a name on the command line stands for, where it is something to download.
 
-use super::select::{TRANSFORMERS, Wanted};
+use super::select::{SPEECHBRAIN, TRANSFORMERS, Wanted};
 
 /// What is to be downloaded for one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum PullSpec {
         /// The name of the folder.
         name: String,
         /// The files.
-        files: &'static [ReleaseFile],
+        files: Vec<ReleaseFile>,
     },
 }
 
@@ -30,12 +30,13 @@ pub struct ReleaseFile {
     pub file: &'static str,
     /// Where it is.
     pub url: &'static str,
-    /// Its SHA-256, lower-case hexadecimal.
-    pub sha256: &'static str,
+    /// Its SHA-256, lower-case hexadecimal, where one is known.
+    pub sha256: Option<&'static str>,
 }
 
 impl PullSpec {
-    /// `ORG/NAME` or `ORG/NAME@REVISION`, with the files of a model in the layout of transformers.
+    /// `ORG/NAME` or `ORG/NAME@REVISION`, with the files of a model in the layout of transformers, or
+    /// of SpeechBrain for what that organisation publishes.
     /// Nothing for a name without a `/`, which is no repository of anyone's. Whether the parts are
     /// well formed is for the pull to say.
     pub fn of_repository(name: &str) -> Option<Self> {
@@ -43,7 +44,11 @@ impl PullSpec {
         repo.contains('/').then(|| PullSpec::Repository {
             repo: repo.to_owned(),
             revision: revision.to_owned(),
-            files: TRANSFORMERS,
+            files: if repo.starts_with("speechbrain/") {
+                SPEECHBRAIN
+            } else {
+                TRANSFORMERS
+            },
         })
     }
 }

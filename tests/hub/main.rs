@@ -311,7 +311,7 @@ fn a_release_file_is_fetched_by_its_address_and_checksum() {
     let right = sha256(&weights());
     let release = Release {
         url: &url,
-        sha256: &right,
+        sha256: Some(&right),
     };
     let to = home.path("data/hark/models/yamnet/yamnet.tflite");
     elsewhere.on_get("model.safetensors", [Act::Cut(3_000_000)]);
@@ -339,7 +339,7 @@ fn a_release_file_is_fetched_by_its_address_and_checksum() {
     let wrong = "0".repeat(64);
     let release = Release {
         url: &url,
-        sha256: &wrong,
+        sha256: Some(&wrong),
     };
     let error = hub.fetch_file(&release, &to, &mut |_| {}).unwrap_err();
     let text = error.to_string();
@@ -350,7 +350,7 @@ fn a_release_file_is_fetched_by_its_address_and_checksum() {
     let url = format!("{}/cdn/none", elsewhere.url());
     let release = Release {
         url: &url,
-        sha256: &wrong,
+        sha256: Some(&wrong),
     };
     let error = hub.fetch_file(&release, &to, &mut |_| {}).unwrap_err();
     assert!(matches!(error, HubError::NotFound(_)), "{error}");
@@ -368,4 +368,24 @@ fn what_was_pulled_can_be_removed() {
     assert!(!home.repo("").exists());
     let error = hub.remove(REPO, None).unwrap_err();
     assert!(matches!(error, HubError::NotInstalled(_)), "{error}");
+}
+
+#[test]
+fn a_release_file_without_a_checksum_is_held_to_its_length() {
+    let (server, home) = (Server::with_model(), Home::new());
+    let hub = home.hub(&server);
+    let url = format!("{}/cdn/model.safetensors", server.url());
+    let release = Release {
+        url: &url,
+        sha256: None,
+    };
+    let to = home.path("mn10.pt");
+    // What an earlier run has left could be of anything.
+    fs::write(home.path(".mn10.pt.incomplete"), b"anything").unwrap();
+    server.on_get("model.safetensors", [Act::Cut(2_000_000)]);
+    hub.fetch_file(&release, &to, &mut |_| {}).unwrap();
+    assert!(fs::read(&to).unwrap() == weights());
+    let gets = server.gets("/cdn/model.safetensors");
+    let ranges: Vec<_> = gets.iter().map(|r| r.header("Range")).collect();
+    assert_eq!(ranges, [None, Some("bytes=2000000-")]);
 }

@@ -13,7 +13,8 @@ use crate::config::paths::Paths;
 use crate::hub::{
     CachedFile, Hub, HubError, Pull, PullSpec, Release, ReleaseFile, Removed, Snapshot, human,
 };
-use crate::models::{ModelError, registry};
+use crate::models::ModelError;
+use crate::models::registry::{self, Origin};
 
 /// Arguments of `hark models pull`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +72,17 @@ struct RemovedRecord<'a> {
 
 /// What has to be downloaded for a name; nothing where a name is unknown or comes with the program.
 fn wanted_for(name: &str) -> Option<PullSpec> {
-    PullSpec::of_repository(name)
+    match registry::find(name).map(|row| (row.name, row.origin)) {
+        None => PullSpec::of_repository(name),
+        Some((_, Origin::Embedded)) => None,
+        Some((_, Origin::Hub { repo, revision })) => {
+            PullSpec::of_repository(&format!("{repo}@{revision}"))
+        }
+        Some((name, Origin::Download { url, file, sha256 })) => Some(PullSpec::Release {
+            name: name.to_owned(),
+            files: vec![ReleaseFile { file, url, sha256 }],
+        }),
+    }
 }
 
 /// The specification of a name, with the revision that was asked for.
@@ -246,4 +257,27 @@ fn remove_release(name: &str, files: &[ReleaseFile]) -> Result<Removed, HubError
     // What somebody has put there besides stays, and the folder with it.
     let _ = std::fs::remove_dir(dir);
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_that_is_not_inside_the_program_can_be_pulled() {
+        for row in registry::ROWS {
+            let spec = wanted_for(row.name);
+            match (row.origin, spec) {
+                (Origin::Embedded, None) => {}
+                (Origin::Hub { repo: expected, .. }, Some(PullSpec::Repository { repo, .. })) => {
+                    assert_eq!(repo, expected);
+                }
+                (Origin::Download { .. }, Some(PullSpec::Release { name, .. })) => {
+                    assert_eq!(name, row.name);
+                }
+                (origin, spec) => panic!("{}: {origin:?}, {spec:?}", row.name),
+            }
+        }
+        assert_eq!(wanted_for("yamnot"), None);
+    }
 }
