@@ -15,9 +15,11 @@ const FLOORS: [&[&str]; 6] = [
     &["cli"],
 ];
 
-/// Rooms that their whole floor may use: the plain types of F0, the kernels below the layers, and
-/// the front end whose frames the layers take.
-const SHARED: [&str; 6] = ["event", "clock", "command", "config", "kernels", "features"];
+/// Rooms that their whole floor may use: the plain types of F0, the kernels below the layers,
+/// the front end whose frames the layers take, and the hub whose cache holds the models.
+const SHARED: [&str; 7] = [
+    "event", "clock", "command", "config", "kernels", "features", "hub",
+];
 
 /// The longest a source file may be before it wants splitting.
 const MAX_LINES: usize = 700;
@@ -87,7 +89,11 @@ fn test_files(path: &Path, text: &str) -> Vec<PathBuf> {
     lines
         .windows(2)
         .filter(|pair| pair[0] == "#[cfg(test)]")
-        .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
+        .filter_map(|pair| {
+            let (visibility, name) = pair[1].split_once("mod ")?;
+            let is_plain = visibility.is_empty() || visibility.starts_with("pub");
+            is_plain.then_some(name)?.strip_suffix(';')
+        })
         .map(|name| dir.join(format!("{name}.rs")))
         .collect()
 }

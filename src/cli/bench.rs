@@ -1,5 +1,6 @@
 //! `hark bench`: what listening costs on this machine, each figure beside its budget.
 
+mod model;
 mod noise;
 
 use std::hint::black_box;
@@ -56,6 +57,9 @@ pub struct Args {
     /// Measures the daemon on this source in place of made-up sound, such as mic.
     #[arg(long, value_name = "SPEC")]
     source: Option<String>,
+    /// Times a window of this model instead, and notes it for 'hark models list'.
+    #[arg(long, value_name = "M", conflicts_with_all = ["seconds", "source"])]
+    model: Option<String>,
     /// Writes one JSON object.
     #[arg(long)]
     json: bool,
@@ -88,6 +92,9 @@ impl Figure {
 /// # Errors
 /// When a model cannot be made or the daemon does not start.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(name) = &args.model {
+        return model::run(name, args.json);
+    }
     let makers = Makers::default();
     // The daemon first, so that nothing of the rest counts as its memory.
     let mut figures = live(

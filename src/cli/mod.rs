@@ -16,6 +16,7 @@ mod pause;
 mod reload;
 mod resume;
 mod run;
+mod speeds;
 mod status;
 mod train;
 mod watch;

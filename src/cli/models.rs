@@ -2,13 +2,14 @@
 
 mod bar;
 mod pull;
-
 mod suggest;
 
 use serde::Serialize;
 
 use super::out;
-use crate::models::registry::{self, ROWS};
+use super::speeds::Speeds;
+use crate::hub::human;
+use crate::models::registry::{self, Origin, ROWS};
 use crate::models::{ModelInfo, verify};
 
 /// Arguments of `hark models`.
@@ -20,7 +21,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Lists the models that can be used.
+    /// Lists the known models: task, labels, size, licence, speed here, and whether they are installed.
     List {
         /// One JSON object for each model.
         #[arg(long)]
@@ -113,30 +114,61 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
+/// A line of `list`.
+#[derive(Debug, Serialize)]
+struct RowRecord<'a> {
+    name: &'a str,
+    task: &'static str,
+    labels: usize,
+    bytes: u64,
+    licence: &'a str,
+    installed: bool,
+    /// Seconds that its native window takes on this machine, where `hark bench --model` has said it.
+    window_takes_s: Option<f64>,
+    from: &'a str,
+    about: &'a str,
+}
+
 fn list(json: bool) -> anyhow::Result<()> {
     if !json {
         out::line(format_args!(
-            "{:<14} {:<8} {:>6} {:>10}  {:<11} {:<9} ABOUT",
-            "NAME", "TASK", "LABELS", "PARAMETERS", "LICENCE", "FROM"
+            "{:<18} {:<8} {:>6} {:>8}  {:<13} {:>10}  {:<9} ABOUT",
+            "NAME", "TASK", "LABELS", "SIZE", "LICENCE", "A WINDOW", "STATE"
         ))?;
     }
-    for row in ROWS.iter().filter(|row| registry::is_installed(row)) {
-        let model = registry::load(row)?;
-        let record = ModelRecord::new(row.name, model.info());
+    let speeds = Speeds::read();
+    for row in ROWS {
+        let record = RowRecord {
+            name: row.name,
+            task: row.task.as_str(),
+            labels: row.labels,
+            bytes: row.bytes,
+            licence: row.licence,
+            installed: registry::is_installed(row),
+            window_takes_s: speeds.of(row.name),
+            from: row.origin.describe(),
+            about: row.about,
+        };
         if json {
             out::line(serde_json::to_string(&record)?)?;
-        } else {
-            out::line(format_args!(
-                "{:<14} {:<8} {:>6} {:>10}  {:<11} {:<9} {}",
-                record.name,
-                record.task,
-                record.labels.len(),
-                record.parameters,
-                record.licence,
-                record.from,
-                record.about
-            ))?;
+            continue;
         }
+        let size = match record.bytes {
+            0 => "-".to_owned(),
+            bytes => human(bytes),
+        };
+        let speed = record
+            .window_takes_s
+            .map_or_else(|| "-".to_owned(), |s| format!("{:.1} ms", s * 1e3));
+        let state = match (row.origin, record.installed) {
+            (Origin::Embedded, _) => "built in",
+            (_, true) => "installed",
+            (_, false) => "-",
+        };
+        out::line(format_args!(
+            "{:<18} {:<8} {:>6} {size:>8}  {:<13} {speed:>10}  {state:<9} {}",
+            record.name, record.task, record.labels, record.licence, record.about
+        ))?;
     }
     Ok(())
 }

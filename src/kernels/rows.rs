@@ -252,7 +252,8 @@ mod tests {
     #[test]
     fn every_activation_is_what_its_definition_says() {
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        let cases: [(&str, Box<dyn Fn(f64) -> f64>); 10] = [
+        type Definition = Box<dyn Fn(f64) -> f64>;
+        let cases: [(&str, Definition); 10] = [
             ("relu", Box::new(|x| x.max(0.0))),
             ("relu6", Box::new(|x| x.clamp(0.0, 6.0))),
             ("gelu", Box::new(|x| 0.5 * x * (1.0 + erf(x / 2f64.sqrt())))),

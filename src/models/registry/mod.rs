@@ -11,6 +11,7 @@ mod rows;
 use std::path::{Path, PathBuf};
 
 use crate::config::paths::Paths;
+use crate::hub::{Hub, Pull, PullSpec};
 
 pub use labels::labels_of;
 pub use open::open_path;
@@ -118,7 +119,24 @@ pub fn is_installed(row: &Row) -> bool {
 pub fn place_of(row: &Row) -> Option<PathBuf> {
     match row.origin {
         Origin::Embedded => None,
-        Origin::Hub { .. } => None,
+        Origin::Hub { repo, revision } => {
+            let spec = PullSpec::of_repository(&format!("{repo}@{revision}"))?;
+            let PullSpec::Repository {
+                repo,
+                revision,
+                files,
+            } = &spec
+            else {
+                return None;
+            };
+            let pull = Pull {
+                repo,
+                revision,
+                files,
+            };
+            let snapshot = Hub::from_env().ok()?.find(&pull)?;
+            Some(snapshot.dir)
+        }
         Origin::Download { file, .. } => {
             let path = Paths::current()
                 .data

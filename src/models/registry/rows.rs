@@ -64,7 +64,7 @@ pub const ROWS: &[Row] = &[
         origin: efficientat(
             "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn10_as_mAP_471.pt",
             "mn10_as_mAP_471.pt",
-            None,
+            Some("0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e"),
         ),
         labels: 527,
         bytes: 19_708_753,

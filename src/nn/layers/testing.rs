@@ -1,0 +1,18 @@
+//! What the tests of the layers share.
+
+use candle_core::{Device, Tensor};
+
+pub fn draw(seed: u64, shape: &[usize]) -> Tensor {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let data: Vec<f32> = (0..shape.iter().product())
+        .map(|_| rng.f32() - 0.5)
+        .collect();
+    Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+}
+
+pub fn assert_close(a: &Tensor, b: &Tensor, tolerance: f32) {
+    assert_eq!(a.dims(), b.dims());
+    let diff = (a - b).unwrap().abs().unwrap().flatten_all().unwrap();
+    let diff = diff.max(0).unwrap().to_scalar::<f32>().unwrap();
+    assert!(diff <= tolerance, "differs by {diff}");
+}
