@@ -75,6 +75,12 @@ impl Layout {
         parse(&self.dir.join("config.json"), &self.config)
     }
 
+    /// An error about `key` of `config.json`; `what` says what was expected and got.
+    pub fn wrong(&self, key: &str, what: &str) -> ModelError {
+        let path = self.dir.join("config.json");
+        ModelError::Format(format!("{}: {key}: {what}", path.display()))
+    }
+
     /// The feature extractor's settings, or the defaults where the directory has none.
     ///
     /// # Errors
@@ -99,12 +105,7 @@ impl Layout {
     /// # Errors
     /// When the numbers have gaps or are no numbers.
     pub fn labels(&self) -> Result<Arc<[Arc<str>]>, ModelError> {
-        let wrong = |what: String| {
-            ModelError::Format(format!(
-                "{}: id2label: {what}",
-                self.dir.join("config.json").display()
-            ))
-        };
+        let wrong = |what: String| self.wrong("id2label", &what);
         let Some(entries) = self.config["id2label"].as_object() else {
             let count = self.config["num_labels"].as_u64().unwrap_or(2);
             return Ok((0..count.min(1 << 16))
@@ -148,10 +149,8 @@ impl Layout {
         match self.config.get(key) {
             None | Some(Value::Null) => Ok(default),
             Some(name) => name.as_str().and_then(Activation::named).ok_or_else(|| {
-                ModelError::Format(format!(
-                    "{}: {key}: expected the name of an activation such as gelu, got {name}",
-                    self.dir.join("config.json").display()
-                ))
+                let what = format!("expected the name of an activation such as gelu, got {name}");
+                self.wrong(key, &what)
             }),
         }
     }
@@ -209,8 +208,22 @@ fn read_json(path: &Path) -> Result<Option<Value>, ModelError> {
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, value: &Value) -> Result<T, ModelError> {
-    T::deserialize(value)
-        .map_err(|error| ModelError::Format(format!("{}: {error}", path.display())))
+    T::deserialize(value).map_err(|error| {
+        let what = error.to_string();
+        // Serde says what is wrong with a value but not with which: it is the one that alone gives
+        // the same error.
+        let alone = |key: &String, value: &Value| {
+            let object = Value::Object([(key.clone(), value.clone())].into_iter().collect());
+            T::deserialize(&object).is_err_and(|error| error.to_string() == what)
+        };
+        let culprit = value
+            .as_object()
+            .and_then(|object| object.iter().find(|(key, value)| alone(key, value)));
+        ModelError::Format(match culprit {
+            Some((key, _)) => format!("{}: {key}: {what}", path.display()),
+            None => format!("{}: {what}", path.display()),
+        })
+    })
 }
 
 #[cfg(test)]
@@ -296,7 +309,10 @@ mod tests {
             .preprocessor::<Settings>()
             .unwrap_err()
             .to_string();
-        assert!(error.contains("preprocessor_config.json"), "{error}");
+        assert!(
+            error.contains("preprocessor_config.json: sampling_rate: invalid type"),
+            "{error}"
+        );
     }
 
     #[test]
