@@ -38,10 +38,15 @@ impl LayerNorm {
         apply(x, "layer_norm", move |x, dims| {
             let channels = layer.weight.dims()[0];
             rows_of(dims, channels, "layer_norm")?;
-            let mut out = x.to_vec();
-            out.par_chunks_mut(TASK.div_ceil(channels.max(1)) * channels)
-                .for_each(|part| {
-                    rows::layer_norm(part, layer.weight.values(), layer.bias.values(), layer.eps);
+            let mut out = vec![0.0; x.len()];
+            let part = TASK.div_ceil(channels.max(1)) * channels.max(1);
+            // Copied by the task that works on it, so that it is in the cache and its pages are
+            // brought in by every thread.
+            out.par_chunks_mut(part)
+                .zip(x.par_chunks(part))
+                .for_each(|(out, x)| {
+                    out.copy_from_slice(x);
+                    rows::layer_norm(out, layer.weight.values(), layer.bias.values(), layer.eps);
                 });
             Ok((out, dims.into()))
         })
