@@ -1,5 +1,6 @@
 //! The models: one file per architecture, the registry, and the embedded weights.
 
+pub mod ast;
 pub mod audioset;
 mod embedded;
 pub mod event;
@@ -13,7 +14,7 @@ pub use embedded::{embedded_event, embedded_keyword};
 
 use std::sync::Arc;
 
-use crate::features::log_mel;
+use crate::features::{SettingsError, log_mel};
 use crate::nn::weights::{Checkpoint, WeightsError};
 
 /// What a model answers.
@@ -163,6 +164,15 @@ impl From<WeightsError> for ModelError {
         match error {
             WeightsError::Io { .. } => ModelError::Read(error.to_string()),
             WeightsError::Format { .. } => ModelError::Format(error.to_string()),
+        }
+    }
+}
+
+impl From<SettingsError> for ModelError {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::Read { .. } => ModelError::Read(error.to_string()),
+            _ => ModelError::Format(error.to_string()),
         }
     }
 }

@@ -3,5 +3,7 @@
 //! The expectations under `fixtures/` are made by the Python scripts in this folder, with the
 //! versions in `requirements.txt`; nothing here needs Python.
 
+mod ast;
 mod front_ends;
+mod spoil;
 mod support;

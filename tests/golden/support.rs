@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use harkd::audio::decode::Decoder;
+use harkd::models::layout::Layout;
+use harkd::models::network::Network;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -136,6 +138,29 @@ impl Fixture {
             "{} {key}: differs by {difference:e}, allowed {tolerance:e}",
             self.case
         );
+    }
+}
+
+/// Asserts that a state of one sequence `(1, ..)` is the tensor `key`, as [`Fixture::check`] does.
+pub fn check_state(fixture: &Fixture, key: &str, state: &candle_core::Tensor, tolerance: f32) {
+    let state = state.squeeze(0).unwrap();
+    let values: Vec<f32> = state.flatten_all().unwrap().to_vec1().unwrap();
+    fixture.check(key, state.dims(), &values, tolerance);
+}
+
+/// Asserts that `network` gives the logits and the scores of every clip that the fixture has.
+pub fn check_scores(fixture: &Fixture, layout: &Layout, network: &dyn Network, tolerance: f32) {
+    let labels = layout.labels().unwrap().len();
+    let keys = fixture.keys("logits/");
+    assert!(!keys.is_empty(), "{}: no logits", fixture.case);
+    for key in keys {
+        let name = key.strip_prefix("logits/").unwrap();
+        let clip = clip(name);
+        assert_eq!(clip.rate_hz, network.rate_hz(), "{name}");
+        let mut outputs = network.run(&clip.pcm).unwrap();
+        fixture.check(&key, &[labels], &outputs, tolerance);
+        layout.scores(labels).apply(&mut outputs);
+        fixture.check(&format!("scores/{name}"), &[labels], &outputs, tolerance);
     }
 }
 
