@@ -9,6 +9,7 @@ pub mod layout;
 pub mod network;
 pub mod registry;
 pub mod verify;
+pub mod whisper;
 
 pub use embedded::{embedded_event, embedded_keyword};
 

@@ -7,3 +7,4 @@ mod ast;
 mod front_ends;
 mod spoil;
 mod support;
+mod whisper;
