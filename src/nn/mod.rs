@@ -7,4 +7,5 @@ pub mod layers;
 pub mod ops;
 pub mod params;
 pub mod spec;
+pub mod tflite;
 pub mod weights;
