@@ -5,8 +5,11 @@
 //! run time. Tests compare the two.
 
 pub mod attention;
+pub mod conv3x3;
 pub mod depthwise;
 pub mod gemm;
+pub mod int8;
+pub mod log;
 pub mod map;
 pub mod matmul;
 pub mod norm;
