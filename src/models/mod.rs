@@ -8,14 +8,17 @@ pub mod keyword;
 pub mod layout;
 pub mod network;
 pub mod registry;
+pub mod silero;
 pub mod verify;
 pub mod whisper;
+pub mod yamnet;
 
 pub use embedded::{embedded_event, embedded_keyword};
 
 use std::sync::Arc;
 
 use crate::features::{SettingsError, log_mel};
+use crate::nn::tflite::TfliteError;
 use crate::nn::weights::{Checkpoint, WeightsError};
 
 /// What a model answers.
@@ -174,6 +177,15 @@ impl From<SettingsError> for ModelError {
         match error {
             SettingsError::Read { .. } => ModelError::Read(error.to_string()),
             _ => ModelError::Format(error.to_string()),
+        }
+    }
+}
+
+impl From<TfliteError> for ModelError {
+    fn from(error: TfliteError) -> Self {
+        match error {
+            TfliteError::Io { .. } => ModelError::Read(error.to_string()),
+            TfliteError::Format { .. } => ModelError::Format(error.to_string()),
         }
     }
 }
