@@ -4,10 +4,14 @@
 //! reads like the checkpoint. Values of 32 bits are used where they lie in the mapped file; others
 //! (f16, bf16, f64) are widened or narrowed once, when they are asked for.
 
+mod index;
+mod pickle;
 mod safetensors;
+mod torch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,8 +29,20 @@ pub(super) enum Dtype {
     F16,
     Bf16,
     F64,
-    /// Whole numbers, such as position ids and counters; no weights.
-    Other,
+    /// Whole numbers of so many bytes, such as position ids and counters; no weights.
+    Other(usize),
+}
+
+impl Dtype {
+    /// Bytes of a value; at least one.
+    fn width(self) -> usize {
+        match self {
+            Dtype::F16 | Dtype::Bf16 => 2,
+            Dtype::F32 => 4,
+            Dtype::F64 => 8,
+            Dtype::Other(bytes) => bytes.max(1),
+        }
+    }
 }
 
 /// Where a tensor lies.
@@ -34,9 +50,38 @@ pub(super) enum Dtype {
 pub(super) struct Stored {
     dtype: Dtype,
     shape: Vec<usize>,
+    /// Values from one index to the next in each dimension, where they do not lie in row-major order;
+    /// checked to stay inside `bytes`.
+    strides: Option<Vec<usize>>,
     file: Arc<Mmap>,
-    /// Its bytes in the file, row-major, checked to be inside.
+    /// Its bytes in the file, checked to be inside.
     bytes: Range<usize>,
+}
+
+impl Stored {
+    /// A copy of its bytes with the values in row-major order.
+    fn in_order(&self, strides: &[usize]) -> Vec<u8> {
+        let (bytes, width) = (&self.file[self.bytes.clone()], self.dtype.width());
+        let count: usize = self.shape.iter().product();
+        let mut ordered = Vec::with_capacity(count * width);
+        let mut index = vec![0; self.shape.len()];
+        for _ in 0..count {
+            let at: usize = index
+                .iter()
+                .zip(strides)
+                .map(|(i, stride)| i * stride)
+                .sum();
+            ordered.extend_from_slice(&bytes[at * width..(at + 1) * width]);
+            for (i, length) in index.iter_mut().zip(&self.shape).rev() {
+                *i += 1;
+                if *i < *length {
+                    break;
+                }
+                *i = 0;
+            }
+        }
+        ordered
+    }
 }
 
 /// Every tensor of a checkpoint.
@@ -61,7 +106,29 @@ fn wrong(path: &str, what: String) -> WeightsError {
 }
 
 /// Names under which a directory holds its tensors, best first.
-const NAMES: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+const NAMES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// The tensors of one file that is no index.
+fn read_file(path: &Path) -> Result<Tensors, WeightsError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut start = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(16).read_to_end(&mut start))
+        .map_err(|source| WeightsError::Io {
+            path: path.display().to_string(),
+            source,
+        })?;
+    if name.ends_with(".safetensors") || !torch::is(&name, &start) {
+        safetensors::read(path)
+    } else {
+        torch::read(path)
+    }
+}
 
 /// A place in a checkpoint's tree of names.
 #[derive(Debug, Clone)]
@@ -74,8 +141,8 @@ pub struct Params {
 }
 
 impl Params {
-    /// Opens what a directory in the Hugging Face layout holds: `model.safetensors`, or its parts
-    /// by `model.safetensors.index.json`.
+    /// Opens what a directory in the Hugging Face layout holds: `model.safetensors`, else
+    /// `pytorch_model.bin`, each whole or in parts by its `.index.json`.
     ///
     /// # Errors
     /// When there is no such file, or it is not whole.
@@ -93,16 +160,17 @@ impl Params {
         Params::open_file(&path)
     }
 
-    /// Opens one file: safetensors or an index of such, by its name.
+    /// Opens one file, by its name or else by how it begins: safetensors, a file of `torch.save`, or
+    /// an index of such.
     ///
     /// # Errors
     /// When it cannot be read or is not whole.
     pub fn open_file(path: &Path) -> Result<Self, WeightsError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let tensors = if name.ends_with(".index.json") {
-            safetensors::read_index(path)?
+            index::read(path)?
         } else {
-            safetensors::read(path)?
+            read_file(path)?
         };
         Ok(Params {
             path: path.display().to_string().into(),
@@ -155,7 +223,7 @@ impl Params {
     pub fn parameters(&self) -> usize {
         self.tensors
             .values()
-            .filter(|stored| stored.dtype != Dtype::Other)
+            .filter(|stored| !matches!(stored.dtype, Dtype::Other(_)))
             .map(|stored| stored.shape.iter().product::<usize>())
             .sum()
     }
@@ -178,16 +246,26 @@ impl Params {
                 &format!("expected shape {shape:?}, got {:?}", stored.shape),
             ));
         }
-        let bytes = &stored.file[stored.bytes.clone()];
+        let ordered;
+        let bytes = match &stored.strides {
+            None => &stored.file[stored.bytes.clone()],
+            Some(strides) => {
+                ordered = stored.in_order(strides);
+                &*ordered
+            }
+        };
         let values = match stored.dtype {
-            Dtype::F32 if bytemuck::try_cast_slice::<u8, f32>(bytes).is_ok() => {
+            Dtype::F32
+                if stored.strides.is_none()
+                    && bytemuck::try_cast_slice::<u8, f32>(bytes).is_ok() =>
+            {
                 Values::Mapped(stored.file.clone(), stored.bytes.clone())
             }
             Dtype::F32 => Values::owned(bytes, f32::from_le_bytes),
             Dtype::F16 => Values::owned(bytes, |b| half::f16::from_le_bytes(b).to_f32()),
             Dtype::Bf16 => Values::owned(bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
             Dtype::F64 => Values::owned(bytes, |b| f64::from_le_bytes(b) as f32),
-            Dtype::Other => {
+            Dtype::Other(_) => {
                 return Err(self.wrong(key, "expected real numbers, got whole ones"));
             }
         };
