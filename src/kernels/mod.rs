@@ -7,6 +7,7 @@
 pub mod attention;
 pub mod conv3x3;
 pub mod depthwise;
+pub mod depthwise2d;
 pub mod gemm;
 pub mod int8;
 pub mod log;

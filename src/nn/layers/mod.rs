@@ -9,12 +9,14 @@ mod attention;
 mod conv;
 mod embedding;
 mod linear;
+mod mobile;
 mod norm;
 
 pub use attention::attention;
 pub use conv::{Conv1d, Conv1dSpec, Conv2d, Conv2dSpec};
 pub use embedding::Embedding;
 pub use linear::Linear;
+pub use mobile::{After, DepthwiseConv2d, Pointwise, pixel_means, side_means};
 pub use norm::{BatchNorm, ChannelNorm, LayerNorm};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
