@@ -432,7 +432,11 @@ impl Network for Ast {
         self.front_end.window_samples()
     }
 
-    fn run(&self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
+    fn classifies(&self) -> bool {
+        self.classifier.is_some()
+    }
+
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
         let pooled = self.pooled(&self.features(pcm)?)?;
         Ok(self.logits_of(&pooled)?.flatten_all()?.to_vec1()?)
     }

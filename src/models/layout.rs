@@ -129,16 +129,19 @@ impl Layout {
         }
     }
 
-    /// How the outputs become scores: `problem_type`, else softmax, and a sigmoid for one label, as
-    /// the audio-classification pipeline of transformers 5 has it.
-    pub fn scores(&self, labels: usize) -> Activated {
+    /// How the outputs become scores: by `problem_type`, softmax where it is missing, as the
+    /// audio-classification pipeline of transformers 5 has it.
+    pub fn scores(&self) -> Activated {
         match self.config["problem_type"].as_str() {
             Some("multi_label_classification") => Activated::Sigmoid,
-            Some("single_label_classification") => Activated::Softmax,
             Some("regression") => Activated::Raw,
-            _ if labels == 1 => Activated::Sigmoid,
             _ => Activated::Softmax,
         }
+    }
+
+    /// Whether the configuration says how outputs become scores.
+    pub fn says_scores(&self) -> bool {
+        self.config["problem_type"].is_string()
     }
 
     /// The activation that `key` of the configuration names, or `default` where the key is missing.

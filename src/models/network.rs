@@ -13,13 +13,18 @@ pub trait Network: Send {
     /// Its native window in samples: what it was trained on, or a length that suits it.
     fn window(&self) -> usize;
 
+    /// Whether its outputs are one a label; otherwise they are an embedding.
+    fn classifies(&self) -> bool {
+        true
+    }
+
     /// The outputs of mono samples `(samples)`, exactly as the reference gives them for a clip of
     /// these samples: logits `(labels)`, or an embedding `(dim)`. A clip too short for the network is
     /// filled up with silence.
     ///
     /// # Errors
     /// When the parts of the network do not fit together.
-    fn run(&self, pcm: &[f32]) -> Result<Vec<f32>, ModelError>;
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError>;
 }
 
 /// A published network with its labels.

@@ -400,7 +400,7 @@ impl Network for Whisper {
         self.front_end.window_samples()
     }
 
-    fn run(&self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
         let encoded = self.encode(&self.features(pcm)?)?;
         let pooled = self.pooled(&encoded)?;
         Ok(self.logits_of(&pooled)?.flatten_all()?.to_vec1()?)

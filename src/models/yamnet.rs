@@ -19,6 +19,7 @@ use std::path::Path;
 
 use super::ModelError;
 use super::audioset::yamnet_labels;
+use super::network::Network;
 use crate::kernels::conv3x3::{self, After};
 use crate::kernels::int8::Int8Rows;
 use crate::nn::tflite::Tflite;
@@ -35,6 +36,7 @@ pub const EMBEDDING: usize = 1024;
 pub struct Yamnet {
     front: Front,
     net: Net,
+    parameters: usize,
 }
 
 /// The network after the front end.
@@ -80,7 +82,16 @@ impl Yamnet {
             scores: vec![0.0; plan.dense.outputs()],
             plan,
         };
-        Ok(Yamnet { front, net })
+        Ok(Yamnet {
+            front,
+            net,
+            parameters: file.parameters(),
+        })
+    }
+
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        self.parameters
     }
 
     /// The labels in the order of the scores.
@@ -198,5 +209,22 @@ impl Net {
         for score in &mut self.scores {
             *score = 1.0 / (1.0 + (-*score).exp());
         }
+    }
+}
+
+/// The outputs are scores, not logits; those of a window are the mean over its patches.
+impl Network for Yamnet {
+    fn rate_hz(&self) -> u32 {
+        crate::clock::PIPELINE_RATE_HZ
+    }
+
+    fn window(&self) -> usize {
+        PATCH_SAMPLES
+    }
+
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let mut scores = Vec::new();
+        self.classify(pcm, &mut scores);
+        Ok(scores)
     }
 }

@@ -251,6 +251,15 @@ impl Tflite {
         &self.tensors
     }
 
+    /// Number of weights: the constants that are no whole numbers of 32 bits.
+    pub fn parameters(&self) -> usize {
+        self.tensors
+            .iter()
+            .filter(|tensor| !tensor.data.is_empty() && tensor.dtype != Dtype::I32)
+            .map(|tensor| tensor.shape.iter().product::<usize>())
+            .sum()
+    }
+
     /// All operators in the order of execution.
     pub fn operators(&self) -> &[Operator] {
         &self.operators

@@ -149,7 +149,7 @@ pub fn check_state(fixture: &Fixture, key: &str, state: &candle_core::Tensor, to
 }
 
 /// Asserts that `network` gives the logits and the scores of every clip that the fixture has.
-pub fn check_scores(fixture: &Fixture, layout: &Layout, network: &dyn Network, tolerance: f32) {
+pub fn check_scores(fixture: &Fixture, layout: &Layout, network: &mut dyn Network, tolerance: f32) {
     let labels = layout.labels().unwrap().len();
     let keys = fixture.keys("logits/");
     assert!(!keys.is_empty(), "{}: no logits", fixture.case);
@@ -159,7 +159,7 @@ pub fn check_scores(fixture: &Fixture, layout: &Layout, network: &dyn Network, t
         assert_eq!(clip.rate_hz, network.rate_hz(), "{name}");
         let mut outputs = network.run(&clip.pcm).unwrap();
         fixture.check(&key, &[labels], &outputs, tolerance);
-        layout.scores(labels).apply(&mut outputs);
+        layout.scores().apply(&mut outputs);
         fixture.check(&format!("scores/{name}"), &[labels], &outputs, tolerance);
     }
 }

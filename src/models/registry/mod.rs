@@ -10,6 +10,7 @@ mod rows;
 
 use std::path::{Path, PathBuf};
 
+use super::layout::Activated;
 use crate::config::paths::Paths;
 use crate::hub::{Hub, Pull, PullSpec};
 
@@ -72,6 +73,8 @@ pub struct Row {
     pub bytes: u64,
     /// SPDX expression.
     pub licence: &'static str,
+    /// How its outputs become scores where its configuration does not say.
+    pub scores: Option<Activated>,
 }
 
 /// A model that is ready to run, by the way it is fed.

@@ -9,9 +9,12 @@ use sha2::{Digest, Sha256};
 
 use super::guess::task_of;
 use super::{Model, Row};
-use crate::models::layout::Layout;
+use crate::models::ast::Ast;
+use crate::models::layout::{Activated, Layout};
 use crate::models::network::{Network, Published};
 use crate::models::verify::{hex, hex_sha256};
+use crate::models::whisper::Whisper;
+use crate::models::yamnet::Yamnet;
 use crate::models::{Input, ModelError, ModelInfo, Task, event::EventModel, keyword::KeywordModel};
 use crate::nn::weights::Checkpoint;
 
@@ -19,12 +22,10 @@ use crate::nn::weights::Checkpoint;
 struct Opened {
     network: Box<dyn Network>,
     labels: Arc<[Arc<str>]>,
-    scores: crate::models::layout::Activated,
+    scores: Activated,
     parameters: usize,
     /// The file whose checksum stands for the model.
     weights: PathBuf,
-    /// Whether its outputs are an embedding.
-    is_embedding: bool,
 }
 
 /// Loads the model of a directory or file; `row` names it where it has one.
@@ -33,30 +34,74 @@ struct Opened {
 /// When the weights are of no known family, or damaged.
 pub fn open_path(path: &Path, row: Option<&'static Row>) -> Result<Model, ModelError> {
     let name = row.map_or_else(|| path.display().to_string(), |row| row.name.to_owned());
+    let extension = path
+        .extension()
+        .and_then(|end| end.to_str())
+        .unwrap_or_default();
     if path.is_dir() {
-        if path.join("config.json").is_file() {
-            let opened = open_layout(&Layout::open(path)?)?;
-            return finish(opened, &name, row);
-        }
         let own = path.join("model.safetensors");
+        if path.join("config.json").is_file() {
+            return finish(open_layout(&Layout::open(path)?, row)?, &name, row);
+        }
         if own.is_file() {
             return open_own(&own);
         }
         return Err(ModelError::Format(format!(
-            "{}: no model: expected config.json and weights in the Hugging Face layout, or model.safetensors written by hark train",
+            "{}: no model: expected config.json and weights in the Hugging Face layout, embedding_model.ckpt of SpeechBrain, or model.safetensors written by hark train",
             path.display()
         )));
     }
-    open_own(path)
+    match extension {
+        "tflite" => finish(open_yamnet(path)?, &name, row),
+        _ => open_own(path),
+    }
 }
 
 /// The network of a directory in the Hugging Face layout.
-fn open_layout(layout: &Layout) -> Result<Opened, ModelError> {
-    Err(ModelError::Format(format!(
-        "{}: model_type: expected a known family, got '{}'",
-        layout.dir().join("config.json").display(),
-        layout.model_type()
-    )))
+fn open_layout(layout: &Layout, row: Option<&Row>) -> Result<Opened, ModelError> {
+    let network: Box<dyn Network> = match layout.model_type() {
+        "audio-spectrogram-transformer" => Box::new(Ast::load(layout)?),
+        "whisper" => Box::new(Whisper::load(layout)?),
+        other => {
+            return Err(layout.wrong(
+                "model_type",
+                &format!("expected one of {}, got '{other}'", FAMILIES.join(", ")),
+            ));
+        }
+    };
+    let params = layout.params()?;
+    Ok(Opened {
+        labels: match network.classifies() {
+            true => layout.labels()?,
+            false => Arc::new([]),
+        },
+        scores: match row.and_then(|row| row.scores) {
+            Some(scores) if !layout.says_scores() => scores,
+            _ => layout.scores(),
+        },
+        network,
+        parameters: params.parameters(),
+        weights: params.path().to_owned(),
+    })
+}
+
+/// The values of `model_type` that are known.
+const FAMILIES: [&str; 2] = ["audio-spectrogram-transformer", "whisper"];
+
+/// YAMNet, the only network that is read from a TensorFlow Lite file.
+fn open_yamnet(path: &Path) -> Result<Opened, ModelError> {
+    let yamnet = Yamnet::open(path)?;
+    Ok(Opened {
+        labels: yamnet
+            .labels()
+            .iter()
+            .map(|label| Arc::from(*label))
+            .collect(),
+        scores: Activated::Raw,
+        parameters: yamnet.parameters(),
+        weights: path.to_owned(),
+        network: Box::new(yamnet),
+    })
 }
 
 /// A weights file that `hark train` has written.
@@ -85,7 +130,7 @@ fn open_own(path: &Path) -> Result<Model, ModelError> {
 fn finish(opened: Opened, name: &str, row: Option<&'static Row>) -> Result<Model, ModelError> {
     let task = match row {
         Some(row) => row.task,
-        None if opened.is_embedding => Task::Base,
+        None if !opened.network.classifies() => Task::Base,
         None => task_of(&opened.labels),
     };
     let (rate_hz, window) = (opened.network.rate_hz(), opened.network.window());
@@ -99,11 +144,12 @@ fn finish(opened: Opened, name: &str, row: Option<&'static Row>) -> Result<Model
         parameters: opened.parameters,
         licence: row.map_or("unknown", |row| row.licence).into(),
     };
+    let classifies = opened.network.classifies();
     let published = Box::new(Published::new(info, opened.network, opened.scores));
-    Ok(if opened.is_embedding {
-        Model::Embedder(published)
-    } else {
+    Ok(if classifies {
         Model::Classifier(published)
+    } else {
+        Model::Embedder(published)
     })
 }
 

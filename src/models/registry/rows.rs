@@ -5,6 +5,7 @@
 
 use super::{Origin, Row};
 use crate::models::Task;
+use crate::models::layout::Activated;
 
 const APACHE: &str = "Apache-2.0";
 const BSD: &str = "BSD-3-Clause";
@@ -38,6 +39,7 @@ pub const ROWS: &[Row] = &[
         labels: 15,
         bytes: 0,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "hark-event",
@@ -47,6 +49,7 @@ pub const ROWS: &[Row] = &[
         labels: 31,
         bytes: 0,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "ast-audioset",
@@ -56,6 +59,7 @@ pub const ROWS: &[Row] = &[
         labels: 527,
         bytes: 346_400_000,
         licence: BSD,
+        scores: Some(Activated::Sigmoid),
     },
     Row {
         name: "efficientat-mn10",
@@ -69,6 +73,7 @@ pub const ROWS: &[Row] = &[
         labels: 527,
         bytes: 19_708_753,
         licence: MIT,
+        scores: None,
     },
     Row {
         name: "efficientat-dymn04",
@@ -82,6 +87,7 @@ pub const ROWS: &[Row] = &[
         labels: 527,
         bytes: 8_000_000,
         licence: MIT,
+        scores: None,
     },
     Row {
         name: "efficientat-mn04",
@@ -95,6 +101,7 @@ pub const ROWS: &[Row] = &[
         labels: 527,
         bytes: 4_000_000,
         licence: MIT,
+        scores: None,
     },
     Row {
         name: "yamnet",
@@ -108,6 +115,7 @@ pub const ROWS: &[Row] = &[
         labels: 521,
         bytes: 3_963_312,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "ast-keyword",
@@ -117,6 +125,7 @@ pub const ROWS: &[Row] = &[
         labels: 35,
         bytes: 341_500_000,
         licence: BSD,
+        scores: None,
     },
     Row {
         name: "wav2vec2-keyword",
@@ -126,6 +135,7 @@ pub const ROWS: &[Row] = &[
         labels: 12,
         bytes: 378_400_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "xlsr-intent",
@@ -135,6 +145,7 @@ pub const ROWS: &[Row] = &[
         labels: 14,
         bytes: 1_263_000_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "whisper-language",
@@ -144,6 +155,7 @@ pub const ROWS: &[Row] = &[
         labels: 102,
         bytes: 1_230_000_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "ecapa-speaker",
@@ -153,6 +165,7 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 83_300_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "wavlm-speaker",
@@ -162,6 +175,7 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 404_500_000,
         licence: CC_BY_SA,
+        scores: None,
     },
     Row {
         name: "clap-unfused",
@@ -171,6 +185,7 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 614_500_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "clap-fused",
@@ -180,6 +195,7 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 614_600_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "clap-general",
@@ -189,6 +205,7 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 776_000_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "distilhubert",
@@ -198,6 +215,7 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 94_000_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "hubert-base",
@@ -207,6 +225,7 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 377_600_000,
         licence: APACHE,
+        scores: None,
     },
     Row {
         name: "wavlm-large",
@@ -216,5 +235,6 @@ pub const ROWS: &[Row] = &[
         labels: 0,
         bytes: 1_262_000_000,
         licence: CC_BY_SA,
+        scores: None,
     },
 ];

@@ -179,6 +179,11 @@ impl Params {
         })
     }
 
+    /// The file that was opened.
+    pub fn path(&self) -> &Path {
+        Path::new(&*self.path)
+    }
+
     /// The place `part` below this one; parts may hold dots.
     #[must_use]
     pub fn pp(&self, part: impl std::fmt::Display) -> Self {
