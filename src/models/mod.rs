@@ -2,6 +2,8 @@
 
 pub mod ast;
 pub mod audioset;
+pub mod ecapa;
+pub mod efficientat;
 mod embedded;
 pub mod event;
 pub mod keyword;

@@ -4,6 +4,8 @@
 //! versions in `requirements.txt`; nothing here needs Python.
 
 mod ast;
+mod ecapa;
+mod efficientat;
 mod front_ends;
 mod spoil;
 mod support;
