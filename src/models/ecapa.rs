@@ -463,7 +463,11 @@ impl Network for Ecapa {
         self.front.window_samples()
     }
 
-    fn run(&self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
+    fn classifies(&self) -> bool {
+        false
+    }
+
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
         // A frame every 10 ms, and one more.
         let least = (self.least_frames() - 1) * self.front.rate_hz() as usize / 100;
         let features = if pcm.len() < least {
@@ -563,7 +567,7 @@ mod tests {
 
     #[test]
     fn clips_of_any_length_have_an_embedding() {
-        let model = Ecapa::open_dir(&fixture()).unwrap();
+        let mut model = Ecapa::open_dir(&fixture()).unwrap();
         assert_eq!(
             (model.dim(), model.rate_hz(), model.window()),
             (24, 16_000, 48_000)

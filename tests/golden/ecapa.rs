@@ -11,7 +11,7 @@ const TOLERANCE: f32 = 1e-4;
 #[test]
 fn ecapa_is_that_of_speechbrain() {
     let fixture = Fixture::open("ecapa");
-    let model = Ecapa::open_dir(&golden("fixtures/ecapa")).unwrap();
+    let mut model = Ecapa::open_dir(&golden("fixtures/ecapa")).unwrap();
     let name = fixture.note("audio").unwrap();
     let features = model.front().compute(&clip(name).pcm);
     let shape = [features.frames, features.bins];

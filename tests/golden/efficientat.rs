@@ -99,7 +99,7 @@ fn open(tensors: &Tensors) -> Result<EfficientAt, String> {
 fn efficientat_is_that_of_its_authors() {
     for (case, labels) in CASES {
         let fixture = Fixture::open(case);
-        let model = open(&tensors(&fixture)).unwrap();
+        let mut model = open(&tensors(&fixture)).unwrap();
         assert_eq!(model.labels(), labels);
         let pcm = clip(fixture.note("audio").unwrap()).pcm;
         let mel = model.front().compute(&pcm);
@@ -134,7 +134,7 @@ fn efficientat_is_that_of_its_authors() {
 
 #[test]
 fn clips_of_any_length_have_logits() {
-    let model = open(&tensors(&Fixture::open("efficientat-dymn04"))).unwrap();
+    let mut model = open(&tensors(&Fixture::open("efficientat-dymn04"))).unwrap();
     assert_eq!((model.rate_hz(), model.window()), (32_000, 320_000));
     for samples in [0, 1, 513, 514, 5_000] {
         let logits = model.run(&vec![0.1; samples]).unwrap();

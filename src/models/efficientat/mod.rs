@@ -254,7 +254,7 @@ impl Network for EfficientAt {
         self.front.window_samples()
     }
 
-    fn run(&self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
         let features = if pcm.len() < LEAST_SAMPLES {
             let mut filled = pcm.to_vec();
             filled.resize(LEAST_SAMPLES, 0.0);

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 use super::guess::task_of;
 use super::{Model, Row};
 use crate::models::ast::Ast;
+use crate::models::audioset::audioset_labels;
+use crate::models::ecapa::Ecapa;
+use crate::models::efficientat::EfficientAt;
 use crate::models::layout::{Activated, Layout};
 use crate::models::network::{Network, Published};
 use crate::models::verify::{hex, hex_sha256};
@@ -43,16 +46,20 @@ pub fn open_path(path: &Path, row: Option<&'static Row>) -> Result<Model, ModelE
         if path.join("config.json").is_file() {
             return finish(open_layout(&Layout::open(path)?, row)?, &name, row);
         }
+        if path.join(SPEECHBRAIN).is_file() {
+            return finish(open_ecapa(path)?, &name, row);
+        }
         if own.is_file() {
             return open_own(&own);
         }
         return Err(ModelError::Format(format!(
-            "{}: no model: expected config.json and weights in the Hugging Face layout, embedding_model.ckpt of SpeechBrain, or model.safetensors written by hark train",
+            "{}: no model: expected config.json and weights in the Hugging Face layout, {SPEECHBRAIN} of SpeechBrain, or model.safetensors written by hark train",
             path.display()
         )));
     }
     match extension {
         "tflite" => finish(open_yamnet(path)?, &name, row),
+        "pt" | "pth" => finish(open_efficientat(path)?, &name, row),
         _ => open_own(path),
     }
 }
@@ -87,6 +94,42 @@ fn open_layout(layout: &Layout, row: Option<&Row>) -> Result<Opened, ModelError>
 
 /// The values of `model_type` that are known.
 const FAMILIES: [&str; 2] = ["audio-spectrogram-transformer", "whisper"];
+
+/// The weights of a speaker model of SpeechBrain.
+const SPEECHBRAIN: &str = "embedding_model.ckpt";
+
+/// ECAPA-TDNN in the layout of SpeechBrain.
+fn open_ecapa(dir: &Path) -> Result<Opened, ModelError> {
+    let ecapa = Ecapa::open_dir(dir)?;
+    Ok(Opened {
+        labels: Arc::new([]),
+        scores: Activated::Raw,
+        parameters: ecapa.parameters(),
+        weights: dir.join(SPEECHBRAIN),
+        network: Box::new(ecapa),
+    })
+}
+
+/// EfficientAT, the only network that is read from a bare file of `torch.save`.
+fn open_efficientat(path: &Path) -> Result<Opened, ModelError> {
+    let efficientat = EfficientAt::open_file(path)?;
+    let names = audioset_labels();
+    if efficientat.labels() != names.len() {
+        return Err(ModelError::Format(format!(
+            "{}: expected {} labels, those of AudioSet, got {}",
+            path.display(),
+            names.len(),
+            efficientat.labels()
+        )));
+    }
+    Ok(Opened {
+        labels: names.iter().map(|label| Arc::from(label.name)).collect(),
+        scores: Activated::Sigmoid,
+        parameters: efficientat.parameters(),
+        weights: path.to_owned(),
+        network: Box::new(efficientat),
+    })
+}
 
 /// YAMNet, the only network that is read from a TensorFlow Lite file.
 fn open_yamnet(path: &Path) -> Result<Opened, ModelError> {
