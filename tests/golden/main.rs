@@ -7,6 +7,7 @@ mod ast;
 mod ecapa;
 mod efficientat;
 mod front_ends;
+mod pipelines;
 mod spoil;
 mod support;
 mod whisper;
