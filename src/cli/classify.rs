@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use super::{Reported, UsageError, exit_code, out};
 use crate::audio::AudioError;
 use crate::audio::file::FileReader;
-use crate::config::Seconds;
+use crate::config::{self, Flags, Seconds};
 use crate::models::registry::{self, Model};
 use crate::models::{Input, ModelError, Task};
 
@@ -172,16 +172,7 @@ fn choose(model: Option<&str>, asked: Option<AskedTask>) -> anyhow::Result<(Task
     let wanted = asked.map(AskedTask::answered_by);
     let model = match model {
         Some(name) => registry::open(name)?,
-        None => {
-            let task = wanted.unwrap_or(Task::Event);
-            let row = registry::default_for(task).ok_or_else(|| {
-                ModelError::Unknown(format!(
-                    "no known model answers task '{}': name a fine-tuned one with --model DIR",
-                    task.as_str()
-                ))
-            })?;
-            registry::load(row)?
-        }
+        None => default_model(asked)?,
     };
     let info = model.info();
     let Some(wanted) = wanted else {
@@ -202,6 +193,32 @@ fn choose(model: Option<&str>, asked: Option<AskedTask>) -> anyhow::Result<(Task
         .into());
     }
     Ok((wanted, model))
+}
+
+/// The model for a task where none is named: the one that the configuration names, else the best that
+/// is installed. Content is the affair of the small model inside the program.
+fn default_model(asked: Option<AskedTask>) -> anyhow::Result<Model> {
+    let task = asked.map_or(Task::Event, AskedTask::answered_by);
+    let config = config::load(&Flags::default())?.config;
+    let configured = match task {
+        Task::Keyword => config.keyword.model,
+        Task::Event if asked != Some(AskedTask::Content) => config.event.model,
+        _ => String::new(),
+    };
+    if !configured.is_empty() {
+        return Ok(registry::open(&configured)?);
+    }
+    let row = match asked {
+        Some(AskedTask::Content) => registry::embedded_for(task),
+        _ => registry::best_for(task),
+    };
+    let row = row.ok_or_else(|| {
+        ModelError::Unknown(format!(
+            "no known model answers task '{}': name a fine-tuned one with --model DIR",
+            task.as_str()
+        ))
+    })?;
+    Ok(registry::load(row)?)
 }
 
 /// Length of and distance between windows, in seconds.

@@ -57,7 +57,7 @@ impl Default for Makers {
 
 fn named(name: &str, task: Task) -> Result<Model, ModelError> {
     match name {
-        "" => match registry::default_for(task) {
+        "" => match registry::embedded_for(task) {
             Some(row) => registry::load(row),
             None => registry::open(task.as_str()),
         },

@@ -124,7 +124,7 @@ fn advise<'a>(
             ),
         ),
         (None, _) => {
-            let pull = match registry::default_for(Task::Prompt) {
+            let pull = match registry::best_for(Task::Prompt) {
                 Some(row) if !registry::is_installed(row) => {
                     format!("hark models pull {}, then ", row.name)
                 }

@@ -105,9 +105,14 @@ pub fn find(name: &str) -> Option<&'static Row> {
     })
 }
 
-/// The row that answers `task` where nothing else is said: the one inside the program, else the best
-/// that is installed, else the best that there is.
-pub fn default_for(task: Task) -> Option<&'static Row> {
+/// The row that answers `task` from inside the program, where there is one.
+pub fn embedded_for(task: Task) -> Option<&'static Row> {
+    ROWS.iter()
+        .find(|row| row.task == task && row.origin == Origin::Embedded)
+}
+
+/// The best row for `task` that is installed, else the best that there is.
+pub fn best_for(task: Task) -> Option<&'static Row> {
     let mut rows = ROWS.iter().filter(|row| row.task == task);
     let first = rows.clone().next();
     rows.find(|row| is_installed(row)).or(first)
@@ -203,13 +208,10 @@ mod tests {
     #[test]
     fn every_task_of_the_daemon_has_an_embedded_default_and_every_name_leads_back_to_its_row() {
         for task in [Task::Keyword, Task::Event] {
-            assert_eq!(default_for(task).unwrap().origin, Origin::Embedded);
+            assert_eq!(embedded_for(task).unwrap().origin, Origin::Embedded);
         }
-        assert_eq!(
-            default_for(Task::Language).unwrap().name,
-            "whisper-language"
-        );
-        assert!(default_for(Task::Genre).is_none());
+        assert_eq!(best_for(Task::Language).unwrap().name, "whisper-language");
+        assert!(best_for(Task::Genre).is_none());
         for row in ROWS {
             assert_eq!(find(row.name), Some(row));
         }
