@@ -4,12 +4,15 @@
 //! Whether the weights fit an architecture is the loader's to say.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use super::{ModelError, registry};
+use super::ModelError;
+use super::registry::{self, Origin};
+use crate::kernels::map::map;
 
 /// The file of checksums beside weights, in the format of `sha256sum`.
 pub const CHECKSUMS: &str = "SHA256SUMS";
@@ -28,17 +31,27 @@ pub struct Verified {
 /// # Errors
 /// With the first file that cannot be read, is damaged or does not match its checksum.
 pub fn verify(model: &str) -> Result<Vec<Verified>, ModelError> {
-    if registry::find(model).is_some() {
-        // The loader compares embedded weights with the checksum that was built in with them.
-        let model = registry::open(model)?;
-        return Ok(vec![Verified {
-            name: model.info().name.to_string(),
-            sha256: model.info().sha256.to_string(),
-        }]);
-    }
-    let path = Path::new(model);
+    let place = match registry::find(model) {
+        Some(row) if row.origin == Origin::Embedded => {
+            // The loader compares embedded weights with the checksum that was built in with them.
+            let model = registry::load(row)?;
+            return Ok(vec![Verified {
+                name: model.info().name.to_string(),
+                sha256: model.info().sha256.to_string(),
+            }]);
+        }
+        Some(row) => match (registry::place_of(row), row.origin) {
+            (Some(path), Origin::Download { sha256, .. }) => {
+                return verify_file(&path, None, sha256).map(|file| vec![file]);
+            }
+            (Some(path), _) => path,
+            (None, _) => return registry::load(row).map(|_| Vec::new()),
+        },
+        None => PathBuf::from(model),
+    };
+    let path = place.as_path();
     if path.is_file() {
-        return verify_file(path, None).map(|file| vec![file]);
+        return verify_file(path, None, None).map(|file| vec![file]);
     }
     if !path.is_dir() {
         return Err(registry::unknown(model));
@@ -46,22 +59,26 @@ pub fn verify(model: &str) -> Result<Vec<Verified>, ModelError> {
     let files = weights_in(path)?;
     if files.is_empty() {
         return Err(ModelError::Read(format!(
-            "{model}: no .safetensors file in this directory; name one that holds model.safetensors"
+            "{model}: no weights in this directory; name one that holds model.safetensors or the like"
         )));
     }
     let sums = Checksums::beside(path)?;
     files
         .iter()
-        .map(|file| verify_file(file, sums.as_ref()))
+        .map(|file| verify_file(file, sums.as_ref(), None))
         .collect()
 }
+
+/// How files of weights end.
+const WEIGHTS: [&str; 6] = ["safetensors", "bin", "ckpt", "pt", "pth", "tflite"];
 
 fn weights_in(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let read = |error| unreadable(dir, &error);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(read)? {
         let path = entry.map_err(read)?.path();
-        if path.extension().is_some_and(|ext| ext == "safetensors") {
+        let end = path.extension().and_then(|end| end.to_str());
+        if end.is_some_and(|end| WEIGHTS.contains(&end)) {
             files.push(path);
         }
     }
@@ -69,17 +86,44 @@ fn weights_in(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Ok(files)
 }
 
-fn verify_file(path: &Path, sums: Option<&Checksums>) -> Result<Verified, ModelError> {
-    let bytes = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+/// Checks one file against the checksums beside it, against what is `known`, and against the name of the
+/// blob that it is a link to in a hub's cache.
+fn verify_file(
+    path: &Path,
+    sums: Option<&Checksums>,
+    known: Option<&str>,
+) -> Result<Verified, ModelError> {
+    let bytes = File::open(path)
+        .and_then(|file| map(&file))
+        .map_err(|error| unreadable(path, &error))?;
     let sha256 = hex_sha256(&bytes);
     if let Some(sums) = sums {
         sums.check(path, &sha256)?;
     }
-    check_tensors(path, &bytes)?;
+    let blob = blob_sha256(path);
+    if let Some(expected) = known.or(blob.as_deref())
+        && expected != sha256
+    {
+        return Err(ModelError::Format(format!(
+            "{}: sha256 is {sha256}, expected {expected}: fetch it again",
+            path.display()
+        )));
+    }
+    if path.extension().is_some_and(|end| end == "safetensors") {
+        check_tensors(path, &bytes)?;
+    }
     Ok(Verified {
         name: path.display().to_string(),
         sha256,
     })
+}
+
+/// The SHA-256 that a file of a hub's cache is named by: it is a link to a blob of that name.
+pub(super) fn blob_sha256(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    let name = target.file_name()?.to_str()?;
+    let is_sha256 = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_sha256.then(|| name.to_owned())
 }
 
 fn check_tensors(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
@@ -223,7 +267,7 @@ mod tests {
     #[test]
     fn damage_is_named() {
         let good = weights(2.0);
-        check_error(&[], "no .safetensors file");
+        check_error(&[], "no weights in this directory");
         check_error(&[("model.safetensors", b"")], "not a whole safetensors");
         check_error(
             &[("model.safetensors", b"<html>404")],

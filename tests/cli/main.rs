@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use hark::Hark;
+use serde_json::Value;
 
 const VERBS: [&str; 17] = [
     "run",
@@ -341,12 +342,37 @@ fn the_embedded_models_are_in_order() {
     let hark = Hark::new();
     let listed = hark.run(&["models", "list", "--json"]);
     listed.check(0);
-    let names: Vec<_> = listed
-        .windows()
+    let rows = listed.windows();
+    let is = |row: &&Value, key: &str, value: Value| row[key] == value;
+    let built_in: Vec<_> = rows
         .iter()
-        .map(|model| model["name"].clone())
+        .filter(|row| is(row, "from", "embedded".into()))
+        .map(|row| row["name"].clone())
         .collect();
-    assert_eq!(names, ["hark-keyword", "hark-event"]);
+    assert_eq!(built_in, ["hark-keyword", "hark-event"]);
+    // Nothing else is on this machine, as far as a home of its own goes.
+    let installed = rows.iter().filter(|row| is(row, "installed", true.into()));
+    assert_eq!(installed.count(), 2);
+    for row in &rows {
+        assert!(
+            row["licence"].is_string() && row["labels"].is_u64() && row["bytes"].is_u64(),
+            "{row}"
+        );
+        if !row["installed"].as_bool().unwrap() {
+            let missing = hark.run(&[
+                "classify",
+                "--model",
+                row["name"].as_str().unwrap(),
+                "x.wav",
+            ]);
+            missing.check(5);
+            assert!(
+                missing.stderr.contains("hark models pull"),
+                "{}",
+                missing.stderr
+            );
+        }
+    }
     for name in ["hark-keyword", "hark-event"] {
         let verified = hark.run(&["models", "verify", name]);
         verified.check(0);
@@ -357,6 +383,26 @@ fn the_embedded_models_are_in_order() {
             assert!(shown.stdout.contains(part), "{}", shown.stdout);
         }
     }
+}
+
+#[test]
+fn labels_lead_to_the_model_that_knows_them() {
+    let hark = Hark::new();
+    let asked = hark.run(&[
+        "models",
+        "suggest",
+        "--json",
+        "smoke alarm",
+        "Dutch",
+        "valve amplifier",
+    ]);
+    asked.check(0);
+    let advice = asked.windows();
+    assert_eq!(advice[0]["knows"][0]["model"], "hark-event");
+    assert_eq!(advice[0]["way"], "model");
+    assert_eq!(advice[1]["command"], "hark models pull whisper-language");
+    assert_eq!(advice[2]["way"], "prompt");
+    hark.run(&["models", "suggest", " , "]).check(2);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::models::ecapa::Ecapa;
 use crate::models::efficientat::EfficientAt;
 use crate::models::layout::{Activated, Layout};
 use crate::models::network::{Network, Published};
-use crate::models::verify::{hex, hex_sha256};
+use crate::models::verify::{blob_sha256, hex, hex_sha256};
 use crate::models::whisper::Whisper;
 use crate::models::yamnet::Yamnet;
 use crate::models::{Input, ModelError, ModelInfo, Task, event::EventModel, keyword::KeywordModel};
@@ -198,12 +198,8 @@ fn finish(opened: Opened, name: &str, row: Option<&'static Row>) -> Result<Model
 
 /// SHA-256 of a file. In a hub's cache the weights are a link to a blob that is named by it.
 fn checksum(path: &Path) -> Result<String, ModelError> {
-    let is_sha256 = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-    if let Ok(target) = std::fs::read_link(path)
-        && let Some(name) = target.file_name().and_then(|name| name.to_str())
-        && is_sha256(name)
-    {
-        return Ok(name.to_owned());
+    if let Some(sha256) = blob_sha256(path) {
+        return Ok(sha256);
     }
     let failed = |error| ModelError::Read(format!("{}: {error}", path.display()));
     let mut file = File::open(path).map_err(failed)?;
