@@ -8,6 +8,7 @@
 mod attention;
 mod conv;
 mod embedding;
+mod gather;
 mod linear;
 mod mobile;
 mod norm;
@@ -15,6 +16,7 @@ mod norm;
 pub use attention::attention;
 pub use conv::{Conv1d, Conv1dSpec, Conv2d, Conv2dSpec};
 pub use embedding::Embedding;
+pub use gather::Gather;
 pub use linear::Linear;
 pub use mobile::{After, DepthwiseConv2d, Pointwise, pixel_means, side_means};
 pub use norm::{BatchNorm, ChannelNorm, LayerNorm};
