@@ -75,6 +75,14 @@ impl Layout {
         parse(&self.dir.join("config.json"), &self.config)
     }
 
+    /// The content of another JSON file of the directory; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is too long or is no JSON.
+    pub fn json(&self, name: &str) -> Result<Option<Value>, ModelError> {
+        read_json(&self.dir.join(name))
+    }
+
     /// An error about `key` of `config.json`; `what` says what was expected and got.
     pub fn wrong(&self, key: &str, what: &str) -> ModelError {
         let path = self.dir.join("config.json");

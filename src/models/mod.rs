@@ -2,6 +2,7 @@
 
 pub mod ast;
 pub mod audioset;
+pub mod clap;
 pub mod ecapa;
 pub mod efficientat;
 mod embedded;

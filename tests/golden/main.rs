@@ -4,6 +4,7 @@
 //! versions in `requirements.txt`; nothing here needs Python.
 
 mod ast;
+mod clap;
 mod ecapa;
 mod efficientat;
 mod front_ends;
