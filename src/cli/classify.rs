@@ -7,7 +7,7 @@ mod against;
 mod frames;
 mod samples;
 mod score;
-mod show;
+pub(super) mod show;
 
 use std::path::{Path, PathBuf};
 

@@ -16,6 +16,7 @@ mod pause;
 mod reload;
 mod resume;
 mod run;
+mod score;
 mod speeds;
 mod status;
 mod train;
@@ -98,6 +99,13 @@ Examples:
   hark classify --task content --json *.mp3
   hark classify --window 2 --hop 1 --top-k 0 --json long.ogg";
 
+const SCORE_HELP: &str = "\
+Examples:
+  hark score --model ./clap --prompt 'a dog barking' --prompt 'glass breaking' a.wav
+  hark score --model ./clap --prompt 'a kettle' --background --json *.flac
+  hark score --model ./clap --prompt-file sounds.txt --template 'the sound of {}' \\
+             --template 'a recording of {}' long.ogg";
+
 const PAUSE_HELP: &str = "\
 Examples:
   hark pause           until 'hark resume'
@@ -149,6 +157,9 @@ pub enum Verb {
     /// Says what is in sound files; no daemon needed.
     #[command(after_help = CLASSIFY_HELP)]
     Classify(classify::Args),
+    /// Says how well phrases in plain words describe what is in sound files; no daemon needed.
+    #[command(after_help = SCORE_HELP)]
+    Score(score::Args),
     /// Trains or fine-tunes a model.
     Train(train::Args),
     /// Measures a model on labelled data or on streams.
@@ -203,6 +214,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Resume(args) => resume::run(args),
         Verb::Reload(args) => reload::run(args),
         Verb::Classify(args) => classify::run(args),
+        Verb::Score(args) => score::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Data(args) => data::run(args),

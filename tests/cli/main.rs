@@ -2,6 +2,7 @@
 //! every kind. Each run has a home of its own and a time limit, so nothing hangs unseen.
 
 mod hark;
+mod score;
 mod wav;
 
 use std::fs;
@@ -13,7 +14,7 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "run",
     "watch",
     "status",
@@ -21,6 +22,7 @@ const VERBS: [&str; 17] = [
     "resume",
     "reload",
     "classify",
+    "score",
     "train",
     "eval",
     "data",

@@ -166,12 +166,34 @@ pub fn load(row: &'static Row) -> Result<Model, ModelError> {
         (Origin::Embedded, _) => embedded_event().map(Model::Classifier),
         _ => match place_of(row) {
             Some(path) => open_path(&path, Some(row)),
-            None => Err(ModelError::Unknown(format!(
-                "model '{}' is not installed: fetch it with 'hark models pull {}'",
-                row.name, row.name
-            ))),
+            None => Err(not_installed(row)),
         },
     }
+}
+
+/// Where the files of a published model are: of a registry name, with its row, or a path as it is.
+///
+/// # Errors
+/// When the name is not known or not installed, or there is nothing at the path.
+pub fn locate(model: &str) -> Result<(PathBuf, Option<&'static Row>), ModelError> {
+    if let Some(row) = find(model) {
+        return match place_of(row) {
+            Some(path) => Ok((path, Some(row))),
+            None => Err(not_installed(row)),
+        };
+    }
+    let path = Path::new(model);
+    match path.exists() {
+        true => Ok((path.to_owned(), None)),
+        false => Err(unknown(model)),
+    }
+}
+
+fn not_installed(row: &Row) -> ModelError {
+    ModelError::Unknown(format!(
+        "model '{}' is not installed: fetch it with 'hark models pull {}'",
+        row.name, row.name
+    ))
 }
 
 /// Loads a model by its registry name, or from a directory or file of weights.

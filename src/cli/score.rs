@@ -1,0 +1,291 @@
+//! `hark score`: how well phrases in plain words describe what is in sound files, by CLAP; no daemon
+//! needed.
+//!
+//! Scores are a softmax over the phrases, as the zero-shot-audio-classification pipeline of
+//! transformers gives them: they say which phrase fits best, the similarity says how well. Files are
+//! streamed; one that cannot be read is told on standard error and the others go on.
+
+mod background;
+mod phrases;
+mod windows;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::classify::show::Progress;
+use super::{Reported, UsageError, exit_code, out};
+use crate::audio::AudioError;
+use crate::audio::file::FileReader;
+use crate::config::Seconds;
+use crate::models::clap::{Clap, ClapAudio, LogitScale, similarity};
+use crate::models::layout::Layout;
+use crate::models::network::Network;
+use crate::models::{ModelError, Task, registry};
+
+use phrases::Phrases;
+use windows::Windows;
+
+/// The longest window, in seconds: its samples are held in memory.
+const MAX_WINDOW_S: f64 = 3600.0;
+/// The shortest window and hop, in seconds.
+const MIN_WINDOW_S: f64 = 0.01;
+/// A part at the end of a file that is shorter than this adds no frame and needs no window of its own,
+/// in seconds: the step of the published front ends.
+const SLACK_S: f64 = 0.01;
+/// How many phrases a line shows where a person reads it.
+const SHOWN: usize = 10;
+
+/// Arguments of `hark score`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Sound files: wav, flac, ogg, mp3, m4a, of any rate and number of channels.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// What may be heard, in plain words; several compete with each other.
+    #[arg(long = "prompt", value_name = "P")]
+    prompts: Vec<String>,
+    /// A file with prompts, one a line; empty lines and lines that begin with # are left out.
+    #[arg(long, value_name = "FILE")]
+    prompt_file: Option<PathBuf>,
+    /// The model: a name that 'hark models list' shows, or a directory; left out, the first CLAP that
+    /// is installed.
+    #[arg(long, value_name = "M")]
+    model: Option<String>,
+    /// The sentence that a prompt is put into, at {}; several are averaged. Left out: "This is a sound
+    /// of {}.".
+    #[arg(long = "template", value_name = "T")]
+    templates: Vec<String>,
+    /// Lets everyday sounds compete too, so that a prompt alone does not always get everything.
+    #[arg(long)]
+    background: bool,
+    /// Length of a window, in seconds; left out, the model's own.
+    #[arg(long, value_name = "S")]
+    window: Option<Seconds>,
+    /// Distance between windows, in seconds; left out, a window.
+    #[arg(long, value_name = "S")]
+    hop: Option<Seconds>,
+    /// One JSON object for each window.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One window, in the order of the documentation.
+#[derive(Debug, Serialize)]
+struct WindowRecord<'a> {
+    file: &'a str,
+    start_s: f64,
+    end_s: f64,
+    model: &'a str,
+    task: &'a str,
+    scores: Vec<PromptRecord<'a>>,
+}
+
+/// What a window has of a prompt.
+#[derive(Debug, Serialize)]
+struct PromptRecord<'a> {
+    label: &'a str,
+    /// Its share of all phrases, the background's included.
+    score: f32,
+    /// The cosine, from -1 to 1.
+    similarity: f32,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When an argument makes no sense or the model cannot be loaded; otherwise with the kind of the
+/// first file that failed, after all files were tried.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.files.iter().any(|file| file.as_os_str() == "-") {
+        return Err(UsageError("score reads files, not standard input".into()).into());
+    }
+    let phrases = Phrases::new(
+        &args.prompts,
+        args.prompt_file.as_deref(),
+        &args.templates,
+        args.background,
+    )?;
+    let given = |name: &str, seconds: Option<Seconds>| match seconds.map(Seconds::as_secs_f64) {
+        Some(seconds) if !(MIN_WINDOW_S..=MAX_WINDOW_S).contains(&seconds) => Err(UsageError(
+            format!("--{name}: expected from {MIN_WINDOW_S} to {MAX_WINDOW_S} s, got {seconds}"),
+        )),
+        seconds => Ok(seconds),
+    };
+    let (window_s, hop_s) = (given("window", args.window)?, given("hop", args.hop)?);
+    let (dir, name) = place(args.model.as_deref())?;
+    let Clap {
+        audio,
+        text,
+        logit_scale,
+    } = Clap::load(&Layout::open(&dir)?)?;
+    let embeddings = phrases.embed(&text)?;
+    // Its phrases are known; the memory is for the sound.
+    drop(text);
+    let rate_hz = f64::from(audio.rate_hz());
+    let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
+    let window = window_s.map_or(audio.window(), samples);
+    let hop = hop_s.map_or(window, samples);
+    let mut scorer = Scorer {
+        audio,
+        logit_scale,
+        embeddings,
+        prompts: phrases.prompts(),
+        name,
+        json: args.json,
+        windows: Windows::new(window, hop, samples(SLACK_S) - 1),
+    };
+    let mut progress = Progress::new(args.files.len());
+    let mut failed = None;
+    for file in &args.files {
+        if let Err(error) = scorer.file(file, &mut progress) {
+            if error.is::<out::OutError>() {
+                return Err(error);
+            }
+            progress.aside(|| out::complain(format_args!("{error:#}")));
+            failed.get_or_insert(exit_code(&error));
+        }
+        progress.end();
+    }
+    match failed {
+        None => Ok(()),
+        Some(code) => Err(Reported(code).into()),
+    }
+}
+
+/// The directory of the model and its name.
+fn place(model: Option<&str>) -> anyhow::Result<(PathBuf, String)> {
+    let name = match model {
+        Some(name) => name,
+        None => match registry::default_for(Task::Prompt).filter(|row| registry::is_installed(row))
+        {
+            Some(row) => row.name,
+            None => {
+                return Err(ModelError::Unknown(
+                    "no CLAP is installed: fetch one with 'hark models pull clap-unfused', or name a directory with --model DIR".into(),
+                )
+                .into());
+            }
+        },
+    };
+    if let Some(row) = registry::find(name)
+        && row.task != Task::Prompt
+    {
+        return Err(UsageError(format!(
+            "model '{name}' answers task {}, not prompts: name a CLAP, such as clap-unfused",
+            row.task.as_str()
+        ))
+        .into());
+    }
+    let (dir, row) = registry::locate(name)?;
+    let name = row.map_or_else(|| dir.display().to_string(), |row| row.name.to_owned());
+    Ok((dir, name))
+}
+
+/// Scores and shows one file after the other.
+struct Scorer<'a> {
+    audio: ClapAudio,
+    logit_scale: LogitScale,
+    /// Those of the prompts first, then those of the background.
+    embeddings: Vec<Vec<f32>>,
+    prompts: &'a [String],
+    name: String,
+    json: bool,
+    windows: Windows,
+}
+
+impl Scorer<'_> {
+    fn file(&mut self, file: &Path, progress: &mut Progress) -> anyhow::Result<()> {
+        let rate_hz = self.audio.rate_hz();
+        let mut reader = FileReader::open_at(file, rate_hz)?;
+        progress.begin(file, reader.declared_s(), rate_hz);
+        let shown = file.display().to_string();
+        self.windows.begin();
+        let mut more = true;
+        while more {
+            match reader.next_block()? {
+                Some(block) => {
+                    progress.advance(block.len());
+                    self.windows.push(block);
+                }
+                None => {
+                    self.windows.end();
+                    more = false;
+                }
+            }
+            while let Some((start, pcm)) = self.windows.take() {
+                let embedding = self.audio.embed(pcm)?;
+                let end = start + pcm.len() as u64;
+                progress.aside(|| self.show(&shown, (start, end), &embedding))?;
+            }
+        }
+        match reader.damage() {
+            None => Ok(()),
+            Some(damage) => Err(AudioError::Decode(format!(
+                "{shown}: {damage}; what could be read was scored"
+            ))
+            .into()),
+        }
+    }
+
+    /// Shows the scores of one window of samples `span`.
+    fn show(&self, file: &str, span: (u64, u64), embedding: &[f32]) -> anyhow::Result<()> {
+        let similarities: Vec<f32> = self
+            .embeddings
+            .iter()
+            .map(|phrase| similarity(embedding, phrase))
+            .collect();
+        let scores = self.logit_scale.scores(&similarities);
+        if let Some(wrong) = scores.iter().find(|score| !score.is_finite()) {
+            return Err(ModelError::Format(format!(
+                "{}: expected scores from 0 to 1, got {wrong}: its weights are damaged",
+                self.name
+            ))
+            .into());
+        }
+        let mut records: Vec<PromptRecord> = self
+            .prompts
+            .iter()
+            .zip(scores.iter().zip(&similarities))
+            .map(|(label, (&score, &similarity))| PromptRecord {
+                label,
+                score,
+                similarity,
+            })
+            .collect();
+        records.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let seconds = |at: u64| at as f64 / f64::from(self.audio.rate_hz());
+        let (start_s, end_s) = (seconds(span.0), seconds(span.1));
+        if self.json {
+            let record = WindowRecord {
+                file,
+                start_s,
+                end_s,
+                model: &self.name,
+                task: Task::Prompt.as_str(),
+                scores: records,
+            };
+            out::line(serde_json::to_string(&record)?)?;
+            return Ok(());
+        }
+        if span.0 == 0 {
+            let task = Task::Prompt.as_str();
+            out::line(format_args!("{file}  ({}, {task})", self.name))?;
+        }
+        let best: Vec<String> = records
+            .iter()
+            .take(SHOWN)
+            .map(|entry| {
+                format!(
+                    "{} {:.2} (similarity {:.2})",
+                    entry.label, entry.score, entry.similarity
+                )
+            })
+            .collect();
+        out::line(format_args!(
+            "{start_s:9.2} {end_s:9.2}  {}",
+            best.join(", ")
+        ))?;
+        Ok(())
+    }
+}

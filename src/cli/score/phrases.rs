@@ -1,0 +1,273 @@
+//! What `hark score` asks the text tower: prompts in templates, and the background.
+
+use std::collections::HashSet;
+use std::io::{IsTerminal, stderr};
+use std::path::Path;
+
+use indicatif::ProgressBar;
+
+use super::background;
+use crate::cli::UsageError;
+use crate::models::ModelError;
+use crate::models::clap::{ClapText, normalise};
+
+/// The template of the zero-shot-audio-classification pipeline of transformers.
+const TEMPLATE: &str = "This is a sound of {}.";
+/// The place of the prompt in a template.
+const PLACE: &str = "{}";
+/// The most phrases, prompts times templates, that are embedded: some minutes of a full text tower.
+const MAX_PHRASES: usize = 4096;
+/// The longest file of prompts that is read, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Fewer phrases than this need no bar.
+const MANY: usize = 100;
+
+/// Prompts, templates and background, checked.
+#[derive(Debug)]
+pub struct Phrases {
+    prompts: Vec<String>,
+    templates: Vec<String>,
+    background: bool,
+}
+
+impl Phrases {
+    /// Takes what was given on the command line.
+    ///
+    /// # Errors
+    /// When there are no prompts or too many, one is empty, given twice or holds control characters,
+    /// or a template has no place for a prompt.
+    pub fn new(
+        prompts: &[String],
+        file: Option<&Path>,
+        templates: &[String],
+        background: bool,
+    ) -> Result<Self, UsageError> {
+        let mut prompts = prompts.to_vec();
+        if let Some(file) = file {
+            prompts.extend(read(file)?);
+        }
+        if prompts.is_empty() {
+            return Err(UsageError(
+                "expected at least one --prompt, got none: say in plain words what may be heard"
+                    .into(),
+            ));
+        }
+        let mut seen = HashSet::new();
+        for prompt in &prompts {
+            if prompt.trim().is_empty() {
+                return Err(UsageError("--prompt: expected a phrase, got none".into()));
+            }
+            plain("--prompt", prompt)?;
+            if !seen.insert(prompt) {
+                return Err(UsageError(format!(
+                    "--prompt: expected each phrase once, got '{}' twice",
+                    brief(prompt)
+                )));
+            }
+        }
+        let templates = match templates {
+            [] => vec![TEMPLATE.to_owned()],
+            given => given.to_vec(),
+        };
+        for template in &templates {
+            plain("--template", template)?;
+            if template.matches(PLACE).count() != 1 {
+                return Err(UsageError(format!(
+                    "--template: expected a sentence with one {PLACE} for the prompt, got '{}'",
+                    brief(template)
+                )));
+            }
+        }
+        let phrases = Phrases {
+            prompts,
+            templates,
+            background,
+        };
+        let count = phrases
+            .labels()
+            .count()
+            .saturating_mul(phrases.templates.len());
+        if count > MAX_PHRASES {
+            return Err(UsageError(format!(
+                "expected at most {MAX_PHRASES} phrases, got {count}: {} prompts{} in {} templates",
+                phrases.prompts.len(),
+                if background {
+                    " and the background"
+                } else {
+                    ""
+                },
+                phrases.templates.len()
+            )));
+        }
+        Ok(phrases)
+    }
+
+    /// The prompts as they were given.
+    pub fn prompts(&self) -> &[String] {
+        &self.prompts
+    }
+
+    /// The prompts, then the background.
+    fn labels(&self) -> impl Iterator<Item = &str> {
+        let background: &[&str] = match self.background {
+            true => &background::PHRASES,
+            false => &[],
+        };
+        let prompts = self.prompts.iter().map(String::as_str);
+        prompts.chain(background.iter().copied())
+    }
+
+    /// One embedding for each prompt, then for each phrase of the background: the mean over the
+    /// templates, of length 1.
+    ///
+    /// # Errors
+    /// When a phrase is too long for the tower, or the tower fails.
+    pub fn embed(&self, text: &ClapText) -> anyhow::Result<Vec<Vec<f32>>> {
+        let mut sentences = Vec::new();
+        for label in self.labels() {
+            for template in &self.templates {
+                let sentence = template.replacen(PLACE, label, 1);
+                text.tokenizer()
+                    .encode(&sentence)
+                    .map_err(|error| UsageError(format!("--prompt '{}': {error}", brief(label))))?;
+                sentences.push(sentence);
+            }
+        }
+        let bar = match sentences.len() >= MANY && stderr().is_terminal() {
+            true => ProgressBar::new(sentences.len() as u64),
+            false => ProgressBar::hidden(),
+        };
+        let embeddings = text.embed_all(&sentences, &mut |done| bar.set_position(done as u64));
+        bar.finish_and_clear();
+        let embeddings: Vec<Vec<f32>> = embeddings?
+            .chunks_exact(self.templates.len())
+            .map(mean)
+            .collect();
+        let is_number = |value: &f32| value.is_finite();
+        if !embeddings.iter().flatten().all(is_number) {
+            return Err(ModelError::Format(
+                "expected numbers from the text tower, got none: its weights are damaged".into(),
+            )
+            .into());
+        }
+        Ok(embeddings)
+    }
+}
+
+/// The mean of embeddings, of length 1.
+fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
+    if let [one] = embeddings {
+        return one.clone();
+    }
+    let mut sum = vec![0.0; embeddings.first().map_or(0, Vec::len)];
+    for embedding in embeddings {
+        for (sum, value) in sum.iter_mut().zip(embedding) {
+            *sum += value;
+        }
+    }
+    normalise(sum)
+}
+
+/// Refuses control characters, which no phrase has and a terminal obeys.
+fn plain(what: &str, text: &str) -> Result<(), UsageError> {
+    match text.chars().find(|c| c.is_control()) {
+        None => Ok(()),
+        Some(c) => Err(UsageError(format!(
+            "{what}: expected plain words, got the control character {} in '{}'",
+            c.escape_default(),
+            brief(text)
+        ))),
+    }
+}
+
+/// The beginning of a phrase, as far as an error has room for it.
+fn brief(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<String>, UsageError> {
+    let failed = |what: String| UsageError(format!("--prompt-file {}: {what}", file.display()));
+    let bytes = std::fs::metadata(file)
+        .map_err(|error| failed(error.to_string()))?
+        .len();
+    if bytes > MAX_FILE_BYTES {
+        return Err(failed(format!(
+            "expected at most {MAX_FILE_BYTES} bytes, got {bytes}"
+        )));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let prompts: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    match prompts.is_empty() {
+        true => Err(failed("expected a prompt a line, got none".to_owned())),
+        false => Ok(prompts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(prompts: &[&str], templates: &[&str], expected: &str) {
+        let owned = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| text.to_string())
+                .collect::<Vec<_>>()
+        };
+        let error = Phrases::new(&owned(prompts), None, &owned(templates), true)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_phrase_is_refused_with_its_reason() {
+        check(&[], &[], "at least one --prompt");
+        check(&["a dog", "  "], &[], "--prompt: expected a phrase");
+        check(&["a\u{1b}[31mdog"], &[], "control character \\u{1b}");
+        check(&["a dog", "a dog"], &[], "'a dog' twice");
+        check(&["a dog"], &["a sound"], "one {}");
+        check(&["a dog"], &["{} and {}"], "one {}");
+        check(&["a dog"], &["{}\n"], "--template: expected plain words");
+        let many: Vec<String> = (0..MAX_PHRASES).map(|n| format!("sound {n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        check(&many, &[], "at most 4096 phrases, got 4116");
+        check(&many[..2000], &["{}", "a {}", "the {}"], "in 3 templates");
+    }
+
+    #[test]
+    fn prompts_come_from_lines_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("prompts.txt");
+        std::fs::write(&file, "# sounds\n a dog \n\nglass breaking\r\n").unwrap();
+        let phrases = Phrases::new(&["rain".to_owned()], Some(&file), &[], false).unwrap();
+        assert_eq!(phrases.prompts(), ["rain", "a dog", "glass breaking"]);
+        std::fs::write(&file, "#\n").unwrap();
+        let error = Phrases::new(&[], Some(&file), &[], false).unwrap_err();
+        assert!(error.to_string().contains("got none"), "{error}");
+        let error = Phrases::new(&[], Some(Path::new("/no/such")), &[], false).unwrap_err();
+        assert!(error.to_string().contains("/no/such"), "{error}");
+    }
+
+    #[test]
+    fn the_background_is_a_table_of_different_phrases() {
+        let different: HashSet<_> = background::PHRASES.iter().collect();
+        assert_eq!(different.len(), background::PHRASES.len());
+    }
+
+    #[test]
+    fn templates_are_averaged_on_the_sphere() {
+        assert_eq!(mean(&[vec![1.0, 0.0]]), [1.0, 0.0]);
+        let half = std::f32::consts::FRAC_1_SQRT_2;
+        let between = mean(&[vec![1.0, 0.0], vec![0.0, 1.0]]);
+        assert!(between.iter().all(|value| (value - half).abs() < 1e-6));
+    }
+}
