@@ -44,6 +44,11 @@ fn words_in_one_second_equal_the_reference() {
 }
 
 #[test]
+fn a_pickle_beside_settings_that_say_little_equals_the_reference() {
+    equals_the_reference("ast-pickle");
+}
+
+#[test]
 fn shards_without_offsets_and_with_other_strides_equal_the_reference() {
     equals_the_reference("ast-sharded");
 }

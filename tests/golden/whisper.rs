@@ -42,6 +42,11 @@ fn languages_equal_the_reference() {
 }
 
 #[test]
+fn the_mels_of_large_v3_in_a_pickle_equal_the_reference() {
+    equals_the_reference("whisper-128");
+}
+
+#[test]
 fn a_weighted_sum_of_layers_and_a_shorter_clip_equal_the_reference() {
     equals_the_reference("whisper-weighted");
 }
