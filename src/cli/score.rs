@@ -157,8 +157,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn place(model: Option<&str>) -> anyhow::Result<(PathBuf, String)> {
     let name = match model {
         Some(name) => name,
-        None => match registry::default_for(Task::Prompt).filter(|row| registry::is_installed(row))
-        {
+        None => match registry::best_for(Task::Prompt).filter(|row| registry::is_installed(row)) {
             Some(row) => row.name,
             None => {
                 return Err(ModelError::Unknown(

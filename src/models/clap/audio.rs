@@ -236,7 +236,11 @@ impl Network for ClapAudio {
         self.front_end.window_samples()
     }
 
-    fn run(&self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
+    fn classifies(&self) -> bool {
+        false
+    }
+
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
         self.embed(pcm)
     }
 }

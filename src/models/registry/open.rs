@@ -11,6 +11,7 @@ use super::guess::task_of;
 use super::{Model, Row};
 use crate::models::ast::Ast;
 use crate::models::audioset::audioset_labels;
+use crate::models::clap::ClapAudio;
 use crate::models::ecapa::Ecapa;
 use crate::models::efficientat::EfficientAt;
 use crate::models::layout::{Activated, Layout};
@@ -68,6 +69,7 @@ pub fn open_path(path: &Path, row: Option<&'static Row>) -> Result<Model, ModelE
 fn open_layout(layout: &Layout, row: Option<&Row>) -> Result<Opened, ModelError> {
     let network: Box<dyn Network> = match layout.model_type() {
         "audio-spectrogram-transformer" => Box::new(Ast::load(layout)?),
+        "clap" => Box::new(ClapAudio::load(layout, &layout.params()?)?),
         "whisper" => Box::new(Whisper::load(layout)?),
         other => {
             return Err(layout.wrong(
@@ -93,7 +95,7 @@ fn open_layout(layout: &Layout, row: Option<&Row>) -> Result<Opened, ModelError>
 }
 
 /// The values of `model_type` that are known.
-const FAMILIES: [&str; 2] = ["audio-spectrogram-transformer", "whisper"];
+const FAMILIES: [&str; 3] = ["audio-spectrogram-transformer", "clap", "whisper"];
 
 /// The weights of a speaker model of SpeechBrain.
 const SPEECHBRAIN: &str = "embedding_model.ckpt";
