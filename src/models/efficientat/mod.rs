@@ -63,17 +63,18 @@ const PLACES: [Place; 15] = {
 
 /// A block of either kind.
 enum Block {
-    Static(mn::InvertedResidual),
-    Dynamic(dymn::DyBlock),
+    Static(Box<mn::InvertedResidual>),
+    Dynamic(Box<dymn::DyBlock>),
 }
 
 impl Block {
     fn load(params: &Params, inputs: usize, place: Place) -> Loaded<Self> {
         // Some dynamic networks have static blocks in between.
         if params.pp("block").keys().next().is_some() {
-            mn::InvertedResidual::load(params, inputs, place).map(Block::Static)
+            mn::InvertedResidual::load(params, inputs, place)
+                .map(|block| Block::Static(Box::new(block)))
         } else {
-            dymn::DyBlock::load(params, inputs, place).map(Block::Dynamic)
+            dymn::DyBlock::load(params, inputs, place).map(|block| Block::Dynamic(Box::new(block)))
         }
     }
 

@@ -418,8 +418,15 @@ impl<'a> Machine<'a> {
                 Value::Text(key),
                 _,
                 _,
-                view @ ..,
-            ] if matches!(view, [] | [Value::None]) => {
+            ]
+            | [
+                Value::Text("storage"),
+                Value::Global(Global::Storage(dtype)),
+                Value::Text(key),
+                _,
+                _,
+                Value::None,
+            ] => {
                 let (key, dtype) = (*key, *dtype);
                 self.pickle.storages.push(Storage { key, dtype });
                 Ok(Value::Storage(self.pickle.storages.len() - 1))
