@@ -39,6 +39,16 @@ pub struct Bias<'a> {
     pub queries: usize,
 }
 
+/// A bias that depends on how far apart query and key are, made larger or smaller for every query
+/// (WavLM's gated relative position bias).
+#[derive(Debug, Clone, Copy)]
+pub struct Relative<'a> {
+    /// `(heads, queries + keys - 1)`, by the key's place less the query's, the farthest before first.
+    pub table: &'a [f32],
+    /// The factor of every query, `(batch, queries, heads)`.
+    pub gates: &'a [f32],
+}
+
 /// Queries that are taken together.
 const BLOCK: usize = 64;
 
@@ -53,6 +63,74 @@ pub fn attention(
     k: &[f32],
     v: &[f32],
     bias: Option<Bias>,
+    out: &mut [f32],
+) {
+    let Some(bias) = bias else {
+        return attend(shape, q, k, v, |_, _, _, _| {}, out);
+    };
+    let Shape {
+        batch,
+        heads,
+        queries,
+        keys,
+        ..
+    } = shape;
+    assert!(
+        bias.batch > 0
+            && batch.is_multiple_of(bias.batch)
+            && [1, heads].contains(&bias.heads)
+            && [1, queries].contains(&bias.queries)
+            && bias.values.len() == bias.batch * bias.heads * bias.queries * keys,
+        "attention: bias does not fit {shape:?}"
+    );
+    let add = |sequence: usize, head: usize, query: usize, scores: &mut [f32]| {
+        let plane = (sequence % bias.batch * bias.heads + head % bias.heads) * bias.queries;
+        let at = plane + if bias.queries == 1 { 0 } else { query };
+        rows::add(scores, &bias.values[at * keys..][..keys]);
+    };
+    attend(shape, q, k, v, add, out);
+}
+
+/// [`attention`] with a relative bias, which takes memory for every distance and not for every pair.
+///
+/// # Panics
+/// The same.
+pub fn relative_attention(
+    shape: Shape,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    bias: Relative,
+    out: &mut [f32],
+) {
+    let Shape {
+        batch,
+        heads,
+        queries,
+        keys,
+        ..
+    } = shape;
+    let distances = (queries + keys).saturating_sub(1);
+    assert!(
+        bias.table.len() == heads * distances && bias.gates.len() == batch * queries * heads,
+        "attention: relative bias does not fit {shape:?}"
+    );
+    let add = |sequence: usize, head: usize, query: usize, scores: &mut [f32]| {
+        let gate = bias.gates[(sequence * queries + query) * heads + head];
+        let from = head * distances + queries - 1 - query;
+        rows::add_scaled(scores, gate, &bias.table[from..][..keys]);
+    };
+    attend(shape, q, k, v, add, out);
+}
+
+/// Attention where `add(sequence, head, query, scores)` changes the scores of one query before the
+/// softmax.
+fn attend(
+    shape: Shape,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    add: impl Fn(usize, usize, usize, &mut [f32]) + Sync,
     out: &mut [f32],
 ) {
     let Shape {
@@ -71,16 +149,6 @@ pub fn attention(
             && v.len() == k.len(),
         "attention: lengths do not fit {shape:?}"
     );
-    if let Some(bias) = bias {
-        assert!(
-            bias.batch > 0
-                && batch.is_multiple_of(bias.batch)
-                && [1, heads].contains(&bias.heads)
-                && [1, queries].contains(&bias.queries)
-                && bias.values.len() == bias.batch * bias.heads * bias.queries * keys,
-            "attention: bias does not fit {shape:?}"
-        );
-    }
     if out.is_empty() || keys == 0 {
         out.fill(0.0);
         return;
@@ -107,12 +175,8 @@ pub fn attention(
                 scores,
                 keys,
             );
-            if let Some(bias) = bias {
-                let plane = (sequence % bias.batch * bias.heads + head % bias.heads) * bias.queries;
-                for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                    let at = plane + if bias.queries == 1 { 0 } else { first + row };
-                    rows::add(scores, &bias.values[at * keys..][..keys]);
-                }
+            for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                add(sequence, head, first + row, scores);
             }
             rows::softmax(scores, keys);
             let scores = Matrix::row_major(scores, rows, keys);
@@ -234,6 +298,56 @@ mod tests {
                 for (fast, plain) in fast.iter().zip(plain(shape, &q, &k, &v, bias)) {
                     assert!((fast - plain).abs() < 1e-5, "{shape:?}: {fast} {plain}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_relative_bias_is_the_bias_of_every_pair() {
+        let mut rng = fastrand::Rng::with_seed(4);
+        let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.f32() - 0.5).collect() };
+        for (batch, heads, queries, keys) in [(1, 1, 1, 1), (2, 3, 70, 70), (1, 2, 5, 9)] {
+            let shape = Shape {
+                batch,
+                heads,
+                head_dim: 4,
+                queries,
+                keys,
+                scale: 0.7,
+            };
+            let width = heads * 4;
+            let (q, k, v) = (
+                draw(batch * queries * width),
+                draw(batch * keys * width),
+                draw(batch * keys * width),
+            );
+            let distances = queries + keys - 1;
+            let (table, gates) = (draw(heads * distances), draw(batch * queries * heads));
+            let mut values = Vec::new();
+            for b in 0..batch {
+                for h in 0..heads {
+                    for i in 0..queries {
+                        let gate = gates[(b * queries + i) * heads + h];
+                        values.extend(
+                            (0..keys).map(|j| gate * table[h * distances + (j + queries - 1) - i]),
+                        );
+                    }
+                }
+            }
+            let bias = Bias {
+                values: &values,
+                batch,
+                heads,
+                queries,
+            };
+            let relative = Relative {
+                table: &table,
+                gates: &gates,
+            };
+            let mut fast = vec![f32::NAN; q.len()];
+            relative_attention(shape, &q, &k, &v, relative, &mut fast);
+            for (fast, plain) in fast.iter().zip(plain(shape, &q, &k, &v, Some(bias))) {
+                assert!((fast - plain).abs() < 1e-5, "{shape:?}: {fast} {plain}");
             }
         }
     }

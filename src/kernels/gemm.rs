@@ -64,6 +64,16 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Rows `from` to `from + rows`.
+    fn rows(self, from: usize, rows: usize) -> Self {
+        assert!(from + rows <= self.rows, "rows beyond the matrix");
+        Matrix {
+            values: self.values.get(from * self.row_stride..).unwrap_or(&[]),
+            rows,
+            ..self
+        }
+    }
+
     /// Columns `from` to `from + cols`.
     fn columns(self, from: usize, cols: usize) -> Self {
         assert!(from + cols <= self.cols, "columns beyond the matrix");
@@ -144,6 +154,17 @@ pub struct Finish<'a> {
 
 /// The widest part of the output that one thread takes at a time.
 const COLUMNS: usize = 512;
+/// Products of an inner length up to this are held up by memory and not by arithmetic: they are done
+/// in parts that are still in the cache when they are finished.
+const NARROW: usize = 64;
+/// Values of the output in such a part; 256 KiB, half of a small second-level cache.
+const CACHED: usize = 1 << 16;
+/// Outputs that are this many times higher than wide are divided by rows: every thread would pack all
+/// rows of the left side otherwise, which is the larger one.
+const TALL: usize = 2;
+/// Rows that a thread takes at a time then: the second convolution of wav2vec 2.0 on 5 s, 7999 x 1536
+/// x 512, took 117 ms on two busy cores, and 162 ms divided by columns.
+const ROWS: usize = 512;
 /// Products smaller than this many multiply-adds stay on one thread.
 const SMALL: usize = 1 << 18;
 
@@ -162,7 +183,8 @@ impl Out {
     }
 }
 
-/// `out (m, n) = finish(a (m, k) b (k, n))`, divided among the threads by columns.
+/// `out (m, n) = finish(a (m, k) b (k, n))`, divided among the threads by columns, or by rows where
+/// `k` is small or `m` is large.
 ///
 /// # Panics
 /// When the shapes do not fit together.
@@ -176,6 +198,12 @@ pub fn product(a: Matrix, b: Matrix, finish: Finish, out: &mut [f32]) {
     );
     if m == 0 || n == 0 {
         return;
+    }
+    if a.cols <= NARROW && m * n > CACHED {
+        return by_rows(a, b, finish, out, CACHED.div_ceil(n));
+    }
+    if m >= TALL * n && m > ROWS {
+        return by_rows(a, b, finish, out, ROWS);
     }
     let threads = if m * n * a.cols < SMALL {
         1
@@ -213,6 +241,26 @@ pub fn product(a: Matrix, b: Matrix, finish: Finish, out: &mut [f32]) {
     }
 }
 
+/// [`product`], some `rows` at a time.
+fn by_rows(a: Matrix, b: Matrix, finish: Finish, out: &mut [f32], rows: usize) {
+    let n = b.cols;
+    out.par_chunks_mut(rows * n)
+        .enumerate()
+        .for_each(|(index, out)| {
+            let first = index * rows;
+            gemm(1.0, a.rows(first, out.len() / n), b, 0.0, out, n);
+            for (row, values) in (first..).zip(out.chunks_exact_mut(n)) {
+                if let Some(bias) = finish.bias {
+                    rows::add(values, bias);
+                }
+                finish.activation.apply(values);
+                if let Some(residual) = finish.residual {
+                    rows::add(values, &residual[row * n..][..n]);
+                }
+            }
+        });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +294,8 @@ mod tests {
             (3, 17, 33),
             (70, 64, 1100),
             (129, 40, 48),
+            (301, 9, 500),
+            (1100, 70, 33),
         ] {
             let (x, w) = (draw(&mut rng, m * k), draw(&mut rng, n * k));
             let (bias, residual) = (draw(&mut rng, n), draw(&mut rng, m * n));

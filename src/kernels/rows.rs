@@ -186,6 +186,22 @@ fn add_body<const FMA: bool>(values: &mut [f32], other: &[f32]) {
 }
 
 kernel! {
+    /// `values += factor * other`.
+    ///
+    /// # Panics
+    /// When `other` is shorter.
+    pub fn add_scaled(values: &mut [f32], factor: f32, other: &[f32]) = add_scaled_body
+}
+
+#[inline(always)]
+fn add_scaled_body<const FMA: bool>(values: &mut [f32], factor: f32, other: &[f32]) {
+    let other = &other[..values.len()];
+    for (value, other) in values.iter_mut().zip(other) {
+        *value = mul_add::<FMA>(factor, *other, *value);
+    }
+}
+
+kernel! {
     /// Softmax of every row of `values (rows, cols)` in place.
     pub fn softmax(values: &mut [f32], cols: usize) = softmax_body
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Shape, Tensor};
 
-use crate::kernels::attention::{self as kernel, Bias};
+use crate::kernels::attention::{self as kernel, Bias, Relative};
 use crate::nn::ops::{values, with_values};
 
 /// Attention of `heads` heads: `q (batch, queries, width)`, `k` and `v (batch, keys, width)` to
@@ -23,7 +23,30 @@ pub fn attention(
     let op = Attention {
         heads,
         scale,
-        bias: bias.cloned(),
+        added: bias.cloned().map_or(Added::Nothing, Added::Bias),
+    };
+    q.contiguous()?
+        .apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+}
+
+/// [`attention`] with a bias `gates (batch, queries, heads)` times `table (heads, queries + keys - 1)`
+/// by the key's place less the query's, the farthest before first.
+///
+/// # Errors
+/// When the shapes do not fit together.
+pub fn relative_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    scale: f32,
+    table: &Tensor,
+    gates: &Tensor,
+) -> candle_core::Result<Tensor> {
+    let op = Attention {
+        heads,
+        scale,
+        added: Added::Relative(table.clone(), gates.clone()),
     };
     q.contiguous()?
         .apply_op3(&k.contiguous()?, &v.contiguous()?, op)
@@ -32,7 +55,15 @@ pub fn attention(
 struct Attention {
     heads: usize,
     scale: f32,
-    bias: Option<Tensor>,
+    added: Added,
+}
+
+/// What is added to the scores.
+enum Added {
+    Nothing,
+    Bias(Tensor),
+    /// Table and gates.
+    Relative(Tensor, Tensor),
 }
 
 impl Attention {
@@ -87,9 +118,27 @@ impl CustomOp3 for Attention {
             values(v, v_layout, name)?,
         );
         let mut out = vec![0.0; q.len()];
-        match &self.bias {
-            None => kernel::attention(shape, q, k, v, None, &mut out),
-            Some(bias) => {
+        match &self.added {
+            Added::Nothing => kernel::attention(shape, q, k, v, None, &mut out),
+            Added::Relative(table, gates) => {
+                if table.dims() != [self.heads, (queries + keys).saturating_sub(1)]
+                    || gates.dims() != [batch, queries, self.heads]
+                {
+                    return Err(Attention::misfit(&format!(
+                        "table {:?} and gates {:?} do not fit {shape:?}",
+                        table.dims(),
+                        gates.dims()
+                    )));
+                }
+                with_values(table, |table| {
+                    with_values(gates, |gates| {
+                        let bias = Relative { table, gates };
+                        kernel::relative_attention(shape, q, k, v, bias, &mut out);
+                        Ok(())
+                    })
+                })?;
+            }
+            Added::Bias(bias) => {
                 let &[of_batch, of_heads, of_queries, of_keys] = bias.dims() else {
                     return Err(Attention::misfit("expected a bias of four dimensions"));
                 };
@@ -139,5 +188,9 @@ mod tests {
         let bias = draw(3, &[1, 3, 5, 7]);
         assert!(attention(&q, &k, &k, 3, 1.0, Some(&bias)).is_ok());
         assert!(attention(&q, &k, &k, 3, 1.0, Some(&draw(3, &[1, 2, 5, 7]))).is_err());
+        let (table, gates) = (draw(4, &[3, 11]), draw(5, &[2, 5, 3]));
+        assert!(relative_attention(&q, &k, &k, 3, 1.0, &table, &gates).is_ok());
+        assert!(relative_attention(&q, &k, &k, 3, 1.0, &gates, &gates).is_err());
+        assert!(relative_attention(&q, &k, &k, 3, 1.0, &table, &table).is_err());
     }
 }

@@ -98,6 +98,23 @@ impl Conv1d {
         Ok(Conv1d::new(spec, &weight, bias))
     }
 
+    /// Reads a convolution that was published as a linear layer over the taps side by side: `weight
+    /// (outputs, kernel * inputs)` and `bias (outputs)`.
+    ///
+    /// # Errors
+    /// When one is missing or misshapen, or the specification makes no sense.
+    pub fn load_unfolded(params: &Params, spec: Conv1dSpec) -> Result<Self, WeightsError> {
+        let width = spec.kernel.checked_mul(spec.inputs);
+        let Some(width) = width.filter(|_| spec.is_sound() && spec.groups == 1) else {
+            return Err(params.wrong("weight", &format!("no convolution has the shape {spec:?}")));
+        };
+        Ok(Conv1d {
+            spec,
+            weight: params.get("weight", &[spec.outputs, width])?,
+            bias: Some(params.get("bias", &[spec.outputs])?),
+        })
+    }
+
     /// A convolution of weights that were made at load time: `weight (outputs, inputs / groups,
     /// kernel)`, `bias (outputs)`.
     pub fn new(spec: Conv1dSpec, weight: &Weight, bias: Option<Weight>) -> Self {

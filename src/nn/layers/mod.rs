@@ -9,17 +9,23 @@ mod attention;
 mod conv;
 mod embedding;
 mod gather;
+mod layer_sum;
 mod linear;
 mod mobile;
 mod norm;
+mod normed_conv;
+mod pool;
 
-pub use attention::attention;
+pub use attention::{attention, relative_attention};
 pub use conv::{Conv1d, Conv1dSpec, Conv2d, Conv2dSpec};
 pub use embedding::Embedding;
 pub use gather::Gather;
+pub use layer_sum::{LayerSum, LayerWeights};
 pub use linear::Linear;
 pub use mobile::{After, DepthwiseConv2d, Pointwise, pixel_means, side_means};
 pub use norm::{BatchNorm, ChannelNorm, LayerNorm};
+pub use normed_conv::NormedConv1d;
+pub use pool::{mean, mean_std};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
@@ -93,6 +99,34 @@ pub fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
         out.par_chunks_mut(TASK.div_ceil(cols) * cols)
             .for_each(|part| rows::softmax(part, cols));
         Ok((out, dims.into()))
+    })
+}
+
+/// The first half of the last dimension times the sigmoid of the second (Dauphin et al., *Language
+/// Modeling with Gated Convolutional Networks*, 2017).
+///
+/// # Errors
+/// When the last dimension is odd.
+pub fn glu(x: &Tensor) -> candle_core::Result<Tensor> {
+    apply(x, "glu", |x, dims| {
+        let width = match dims.last() {
+            Some(&width) if width > 0 && width.is_multiple_of(2) => width / 2,
+            _ => {
+                return Err(candle_core::Error::Msg(format!(
+                    "glu: expected (.., an even number), got {dims:?}"
+                )));
+            }
+        };
+        let mut out = vec![0.0; x.len() / 2];
+        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
+            let (values, gates) = x.split_at(width);
+            out.copy_from_slice(gates);
+            Activation::Sigmoid.apply(out);
+            out.iter_mut().zip(values).for_each(|(out, x)| *out *= x);
+        }
+        let mut out_dims = dims.to_vec();
+        out_dims[dims.len() - 1] = width;
+        Ok((out, out_dims.into()))
     })
 }
 

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::{TASK, apply, rows_of};
+use super::{Activation, TASK, apply, rows_of};
 use crate::kernels::{norm, rows};
 use crate::nn::params::{Params, Weight};
 use crate::nn::weights::WeightsError;
@@ -34,6 +34,14 @@ impl LayerNorm {
     /// # Errors
     /// When the last dimension is not `channels`.
     pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.forward_act(x, Activation::Identity)
+    }
+
+    /// [`LayerNorm::forward`], then an activation.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn forward_act(&self, x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
         let layer = self.clone();
         apply(x, "layer_norm", move |x, dims| {
             let channels = layer.weight.dims()[0];
@@ -47,6 +55,7 @@ impl LayerNorm {
                 .for_each(|(out, x)| {
                     out.copy_from_slice(x);
                     rows::layer_norm(out, layer.weight.values(), layer.bias.values(), layer.eps);
+                    activation.apply(out);
                 });
             Ok((out, dims.into()))
         })
@@ -237,6 +246,11 @@ mod tests {
         assert_close(
             &layer.forward(&x).unwrap(),
             &finish(normal(&x, D::Minus1, 1e-5)),
+            1e-4,
+        );
+        assert_close(
+            &layer.forward_act(&x, Activation::Relu).unwrap(),
+            &finish(normal(&x, D::Minus1, 1e-5)).relu().unwrap(),
             1e-4,
         );
         let layer = ChannelNorm {
