@@ -7,12 +7,16 @@ pub mod ecapa;
 pub mod efficientat;
 mod embedded;
 pub mod event;
+pub mod hubert;
 pub mod keyword;
 pub mod layout;
 pub mod network;
 pub mod registry;
 pub mod silero;
+pub mod speech_encoder;
 pub mod verify;
+pub mod wav2vec2;
+pub mod wavlm;
 pub mod whisper;
 pub mod yamnet;
 

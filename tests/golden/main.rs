@@ -9,6 +9,7 @@ mod ecapa;
 mod efficientat;
 mod front_ends;
 mod pipelines;
+mod speech;
 mod spoil;
 mod support;
 mod whisper;

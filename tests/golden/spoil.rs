@@ -19,6 +19,8 @@ pub enum Spoil<'a> {
     Drop(&'a str),
     /// A tensor keeps its values and gets another shape.
     Reshape(&'a str, &'a [usize]),
+    /// Several of these.
+    All(Vec<Spoil<'a>>),
 }
 
 /// Another value of a key of `config.json`.
@@ -53,6 +55,7 @@ impl Spoil<'_> {
             }
             Spoil::Drop(key) => tensors(dir, key, None),
             Spoil::Reshape(key, shape) => tensors(dir, key, Some(shape)),
+            Spoil::All(spoils) => spoils.iter().for_each(|spoil| spoil.apply(dir)),
         }
     }
 }

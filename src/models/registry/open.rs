@@ -14,9 +14,12 @@ use crate::models::audioset::audioset_labels;
 use crate::models::clap::ClapAudio;
 use crate::models::ecapa::Ecapa;
 use crate::models::efficientat::EfficientAt;
+use crate::models::hubert::Hubert;
 use crate::models::layout::{Activated, Layout};
 use crate::models::network::{Network, Published};
 use crate::models::verify::{blob_sha256, hex, hex_sha256};
+use crate::models::wav2vec2::Wav2Vec2;
+use crate::models::wavlm::WavLm;
 use crate::models::whisper::Whisper;
 use crate::models::yamnet::Yamnet;
 use crate::models::{Input, ModelError, ModelInfo, Task, event::EventModel, keyword::KeywordModel};
@@ -70,6 +73,9 @@ fn open_layout(layout: &Layout, row: Option<&Row>) -> Result<Opened, ModelError>
     let network: Box<dyn Network> = match layout.model_type() {
         "audio-spectrogram-transformer" => Box::new(Ast::load(layout)?),
         "clap" => Box::new(ClapAudio::load(layout, &layout.params()?)?),
+        "hubert" => Box::new(Hubert::load(layout)?),
+        "wav2vec2" => Box::new(Wav2Vec2::load(layout)?),
+        "wavlm" => Box::new(WavLm::load(layout)?),
         "whisper" => Box::new(Whisper::load(layout)?),
         other => {
             return Err(layout.wrong(
@@ -95,7 +101,14 @@ fn open_layout(layout: &Layout, row: Option<&Row>) -> Result<Opened, ModelError>
 }
 
 /// The values of `model_type` that are known.
-const FAMILIES: [&str; 3] = ["audio-spectrogram-transformer", "clap", "whisper"];
+const FAMILIES: [&str; 6] = [
+    "audio-spectrogram-transformer",
+    "clap",
+    "hubert",
+    "wav2vec2",
+    "wavlm",
+    "whisper",
+];
 
 /// The weights of a speaker model of SpeechBrain.
 const SPEECHBRAIN: &str = "embedding_model.ckpt";
