@@ -367,12 +367,7 @@ fn the_embedded_models_are_in_order() {
                 row["name"].as_str().unwrap(),
                 "x.wav",
             ]);
-            missing.check(5);
-            assert!(
-                missing.stderr.contains("hark models pull"),
-                "{}",
-                missing.stderr
-            );
+            missing.check_error(5, "hark models pull");
         }
     }
     for name in ["hark-keyword", "hark-event"] {
@@ -404,7 +399,8 @@ fn labels_lead_to_the_model_that_knows_them() {
     assert_eq!(advice[0]["way"], "model");
     assert_eq!(advice[1]["command"], "hark models pull whisper-language");
     assert_eq!(advice[2]["way"], "prompt");
-    hark.run(&["models", "suggest", " , "]).check(2);
+    hark.run(&["models", "suggest", " , "])
+        .check_error(2, "names nothing");
 }
 
 #[test]
