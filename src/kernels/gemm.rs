@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::rows::{self, Activation};
+use super::thin;
 
 /// A matrix somewhere in a slice: any two strides, so that transposes, heads and overlapping
 /// windows cost nothing.
@@ -51,6 +52,11 @@ impl<'a> Matrix<'a> {
     /// When the slice is shorter than that.
     pub fn row_major(values: &'a [f32], rows: usize, cols: usize) -> Self {
         Matrix::new(values, rows, cols, (cols, 1))
+    }
+
+    /// Whether its rows lie one after the other.
+    fn is_row_major(&self) -> bool {
+        self.row_stride == self.cols && self.col_stride == 1 && self.cols > 0
     }
 
     /// Rows as columns.
@@ -213,16 +219,28 @@ pub fn product(a: Matrix, b: Matrix, finish: Finish, out: &mut [f32]) {
     let parts = threads * n.div_ceil(threads * COLUMNS);
     let width = n.div_ceil(parts).next_multiple_of(16).min(n);
     let all = Out(out.as_mut_ptr());
+    let is_thin = m <= thin::ROWS && a.is_row_major() && b.transposed().is_row_major();
     let part = |index: usize| {
         let from = index * width;
         let cols = width.min(n - from);
+        let mut few = Vec::new();
+        if is_thin {
+            few.resize(m * cols, 0.0);
+            let b = &b.values[from * b.rows..][..cols * b.rows];
+            thin::dot_rows(&a.values[..m * a.cols], b, a.cols, &mut few);
+        }
         // SAFETY: `out` is borrowed for writing and holds `(m, n)`; this part is the columns
         // `from .. from + cols`, which no other part has.
         unsafe {
             let at = all.get().add(from);
-            gemm_to(1.0, a, b.columns(from, cols), 0.0, at, n);
+            if !is_thin {
+                gemm_to(1.0, a, b.columns(from, cols), 0.0, at, n);
+            }
             for row in 0..m {
                 let values = std::slice::from_raw_parts_mut(at.add(row * n), cols);
+                if is_thin {
+                    values.copy_from_slice(&few[row * cols..][..cols]);
+                }
                 if let Some(bias) = finish.bias {
                     rows::add(values, &bias[from..from + cols]);
                 }

@@ -15,6 +15,7 @@ pub mod map;
 pub mod matmul;
 pub mod norm;
 pub mod rows;
+pub mod thin;
 
 /// `a * b + c`, fused where the instruction set has it (a library call elsewhere, hence the switch).
 #[inline(always)]
