@@ -137,10 +137,21 @@ pub struct Live {
     pub level_dbfs: f32,
     /// Estimated noise floor, in dB relative to full scale.
     pub noise_floor_dbfs: f32,
-    /// Best labels of every model with their kind, best first per kind.
-    pub top: Vec<(Kind, LabelScore)>,
+    /// Best labels of every model, best first per model.
+    pub top: Vec<TopScore>,
     /// The smoothed content state, empty before the first window.
     pub content: Arc<str>,
+}
+
+/// A label in the live picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopScore {
+    /// What rules call its kind.
+    pub kind: Kind,
+    /// Name of its model.
+    pub model: Arc<str>,
+    /// Label and score.
+    pub score: LabelScore,
 }
 
 /// A source as `status` shows it.
@@ -179,8 +190,12 @@ pub struct ModelStatus {
     pub labels: usize,
     /// Frames or windows scored.
     pub steps: u64,
-    /// Windows skipped because a newer one was due.
+    /// Windows skipped because a newer one was due, or for another model.
     pub skipped: u64,
+    /// Whether its windows are left out for a cheaper model that cannot keep up beside it.
+    pub is_aside: bool,
+    /// Length and distance of its windows in seconds; `None` where it is stepped on every frame.
+    pub windows_s: Option<(f64, f64)>,
     /// Median time of a step, in microseconds.
     pub p50_us: f32,
     /// 99th percentile of the same.

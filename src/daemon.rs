@@ -7,31 +7,36 @@
 mod alive;
 mod assembly;
 mod lines;
+mod loading;
+mod reload;
 mod rules;
 pub mod signals;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+use tokio::sync::oneshot;
 
 use crate::audio::AudioError;
 use crate::clock::{SampleIdx, WallClock};
 use crate::command::{Answer, Command, Live, Notice, Refusal, Request, State, Status};
-use crate::config::{Config, ConfigError, Loaded};
+use crate::config::{ConfigError, Loaded};
 use crate::detect::RuleError;
 use crate::event::{Event, Phase};
 use crate::models::ModelError;
 use crate::outputs::{BusError, Outputs, spawn_all};
 use crate::pipeline::stats::{cpu_time, rss_bytes};
-use crate::pipeline::{Limits, Pace, Pipeline, Report, Reporter};
+use crate::pipeline::{Limits, Models, Pace, Pipeline, Report, Reporter};
 use alive::Alive;
 pub use assembly::Makers;
 use assembly::pace_of;
 pub use assembly::spec_of;
 use lines::Lines;
+use loading::Meanwhile;
+use reload::Reloading;
 use rules::Rules;
 use signals::Signal;
 
@@ -54,6 +59,9 @@ const SEND: Duration = Duration::from_secs(3);
 const OUTPUTS_READY: Duration = Duration::from_secs(2);
 /// The longest pause that is taken: a year.
 const MAX_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Where an answer goes.
+type Reply = oneshot::Sender<Result<Answer, Refusal>>;
 
 /// Reads the configuration, at the start and on reload.
 pub type Loader = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send>;
@@ -110,6 +118,8 @@ enum Message {
     Report(u64, Report),
     /// The system or the user wants something.
     Signal(Signal),
+    /// The models of a reload are loaded, or cannot be.
+    Models(Result<Models, DaemonError>),
     /// Nobody reads the lines any more, or they cannot be written.
     LinesClosed(Option<std::io::Error>),
     /// Time has passed.
@@ -121,7 +131,10 @@ enum Message {
 /// # Errors
 /// What keeps it from starting, and a source that has failed for good.
 pub fn run(options: Options) -> Result<(), DaemonError> {
-    Daemon::start(options)?.serve()
+    match Daemon::start(options)? {
+        Some(daemon) => daemon.serve(),
+        None => Ok(()),
+    }
 }
 
 struct Daemon {
@@ -136,6 +149,8 @@ struct Daemon {
     generation: u64,
     outputs: Outputs,
     requests: Receiver<Request>,
+    /// What was asked before there were models.
+    early: VecDeque<Request>,
     reports: Receiver<(u64, Report)>,
     reporter: Sender<(u64, Report)>,
     signals: Receiver<Signal>,
@@ -150,7 +165,11 @@ struct Daemon {
     pause: Option<Option<Instant>>,
     inhibitors: BTreeMap<u64, (String, String)>,
     next_inhibitor: u64,
-    /// What was done about the two above.
+    /// The reload whose models are being loaded.
+    reloading: Option<Reloading>,
+    /// Whether another one follows it.
+    reload_again: bool,
+    /// What was done about `pause` and `inhibitors`.
     is_paused: bool,
     /// Why no sound arrives.
     stalled: Option<Arc<str>>,
@@ -166,7 +185,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(options: Options) -> Result<Self, DaemonError> {
+    /// `None` when it is told to end while models are loaded.
+    fn start(options: Options) -> Result<Option<Self>, DaemonError> {
         let started = Instant::now();
         let Options {
             load,
@@ -182,8 +202,19 @@ impl Daemon {
         let pace = pace_of(&spec, realtime);
         let (asked, requests) = unbounded();
         let mut outputs = spawn_all(Arc::new(loaded.config.clone()), asked)?;
-        let models = makers.models(&loaded.config)?;
-        let (engine, content, rules) = rules::compile(&loaded, &models.labels())?;
+        let mut meanwhile = Meanwhile::default();
+        let models = loading::wait(
+            &loading::begin(&makers, &loaded)?,
+            &requests,
+            &signals,
+            || loading::status(&loaded, started),
+            &mut meanwhile,
+        )?;
+        let Some(models) = models else {
+            outputs.shutdown(SEND);
+            return Ok(None);
+        };
+        let (engine, content, rules) = rules::compile(&loaded, &models.known())?;
         let lines = lines
             .map(|to| Lines::start(to, pace == Pace::Complete))
             .transpose()?;
@@ -193,9 +224,10 @@ impl Daemon {
         let (reporter, reports) = unbounded();
         let setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
         let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
-        let alive = Alive::new(started, &loaded.config.event);
+        let mut alive = Alive::new(started);
+        alive.follow(pipeline.stats());
         alive.ready();
-        Ok(Daemon {
+        Ok(Some(Daemon {
             load,
             makers,
             limits,
@@ -206,6 +238,7 @@ impl Daemon {
             generation: 0,
             outputs,
             requests,
+            early: meanwhile.requests,
             reports,
             reporter,
             signals,
@@ -218,6 +251,8 @@ impl Daemon {
             pause: None,
             inhibitors: BTreeMap::new(),
             next_inhibitor: 1,
+            reloading: None,
+            reload_again: meanwhile.reload,
             is_paused: false,
             stalled: None,
             fault: None,
@@ -227,16 +262,16 @@ impl Daemon {
             next_live: started,
             ending: None,
             result: Ok(()),
-        })
+        }))
     }
 
     fn serve(mut self) -> Result<(), DaemonError> {
+        if std::mem::take(&mut self.reload_again) {
+            self.reload(None);
+        }
         loop {
             match self.next() {
-                Message::Request(Request { command, reply }) => {
-                    // Whoever asked may have gone.
-                    drop(reply.send(self.obey(command)));
-                }
+                Message::Request(Request { command, reply }) => self.obey(command, reply),
                 Message::Report(generation, Report::Ended(ended)) => {
                     self.close(generation);
                     if generation == self.generation {
@@ -249,12 +284,9 @@ impl Daemon {
                     }
                 }
                 Message::Report(generation, report) => self.follow(generation, report),
-                Message::Signal(Signal::Reload) => {
-                    if let Err(refusal) = self.reload() {
-                        tracing::error!("{refusal}");
-                    }
-                }
+                Message::Signal(Signal::Reload) => self.reload_by_signal(),
                 Message::Signal(Signal::End) => self.end(),
+                Message::Models(models) => self.finish_reload(models),
                 Message::LinesClosed(error) => {
                     self.lines = None;
                     if let Some(error) = error
@@ -277,7 +309,10 @@ impl Daemon {
     }
 
     /// Waits for the next message, or until something is due.
-    fn next(&self) -> Message {
+    fn next(&mut self) -> Message {
+        if let Some(request) = self.early.pop_front() {
+            return Message::Request(request);
+        }
         let now = Instant::now();
         let pause = self.pause.flatten();
         let live = self.outputs.is_live_wanted().then_some(self.next_live);
@@ -289,12 +324,18 @@ impl Daemon {
             .map_or(TICK, |due| due.saturating_duration_since(now));
         let none = never();
         let closed = self.lines.as_ref().map_or(&none, Lines::closed);
+        let none = never();
+        let models = self
+            .reloading
+            .as_ref()
+            .map_or(&none, |reload| &reload.models);
         select! {
             recv(self.requests) -> got => got.map_or(Message::Tick, Message::Request),
             recv(self.reports) -> got => {
                 got.map_or(Message::Tick, |(generation, report)| Message::Report(generation, report))
             }
             recv(self.signals) -> got => got.map_or(Message::Tick, Message::Signal),
+            recv(models) -> loaded => Message::Models(loaded.unwrap_or_else(|_| Err(loading::broken()))),
             recv(closed) -> failed => Message::LinesClosed(failed.ok()),
             default(wait) => Message::Tick,
         }
@@ -392,16 +433,20 @@ impl Daemon {
         }
     }
 
-    fn obey(&mut self, command: Command) -> Result<Answer, Refusal> {
-        match command {
+    fn obey(&mut self, command: Command, reply: Reply) {
+        let answer = match command {
+            // Answered when it is done.
+            Command::Reload => return self.reload(Some(reply)),
             Command::Status => Ok(Answer::Status(Box::new(self.status()))),
             Command::Top { n } => {
-                let mut top: Vec<_> = self.pipeline.stats().live(n).top;
-                top.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
+                let live = self.pipeline.stats().live(n);
+                let mut top: Vec<_> = live.top.into_iter().map(|entry| entry.score).collect();
+                top.sort_by(|a, b| b.score.total_cmp(&a.score));
+                // What several models hear is told once, as the surest has it.
+                let mut told = BTreeSet::new();
+                top.retain(|entry| told.insert(entry.label.clone()));
                 top.truncate(n);
-                Ok(Answer::Top(
-                    top.into_iter().map(|(_, entry)| entry).collect(),
-                ))
+                Ok(Answer::Top(top))
             }
             Command::Pause { duration } => {
                 let until = duration.map(|time| Instant::now() + time.min(MAX_PAUSE));
@@ -412,16 +457,17 @@ impl Daemon {
             }
             Command::Resume => {
                 self.pause = None;
-                if let Some((who, why)) = self.inhibitors.values().next() {
-                    return Err(Refusal::Busy(format!(
+                match self.inhibitors.values().next() {
+                    Some((who, why)) => Err(Refusal::Busy(format!(
                         "{who} keeps hark from listening: {why}; end that first"
-                    )));
+                    ))),
+                    None => {
+                        self.apply_pause();
+                        self.tell_state();
+                        Ok(Answer::Done)
+                    }
                 }
-                self.apply_pause();
-                self.tell_state();
-                Ok(Answer::Done)
             }
-            Command::Reload => self.reload().map(|()| Answer::Done),
             Command::Inhibit { who, why } => {
                 let number = self.next_inhibitor;
                 self.next_inhibitor += 1;
@@ -452,7 +498,9 @@ impl Daemon {
                     self.history.range(from..).cloned().collect(),
                 ))
             }
-        }
+        };
+        // Whoever asked may have gone.
+        drop(reply.send(answer));
     }
 
     /// Makes the pipeline pause or go on as commands and inhibitors want it.
@@ -533,63 +581,6 @@ impl Daemon {
         }
     }
 
-    /// Puts a new configuration in force, or leaves the old one as it is.
-    fn reload(&mut self) -> Result<(), Refusal> {
-        if self.ending.is_some() {
-            return Err(Refusal::Busy("the daemon is ending".into()));
-        }
-        let refuse = |error: DaemonError| Refusal::BadParams(error.to_string());
-        let loaded = (self.load)().map_err(|error| refuse(error.into()))?;
-        let old = self.loaded.config.clone();
-        let new = &loaded.config;
-        if needs_new_pipeline(&old, new) {
-            self.replace_pipeline(&loaded).map_err(refuse)?;
-        } else {
-            let labels = self.pipeline.stats().labels();
-            let (engine, content, rules) = rules::compile(&loaded, &labels).map_err(refuse)?;
-            // Rules that stay the same keep what they have open.
-            if old.rule != new.rule || old.content != new.content || self.rules.are_changed() {
-                self.pipeline.set_rules(engine, content);
-                self.rules = rules.with_counts_of(&self.rules);
-            }
-        }
-        if (&old.socket, &old.dbus) != (&new.socket, &new.dbus) {
-            tracing::warn!("[socket] and [dbus] take effect at the next start");
-        }
-        self.alive.follow(&loaded.config.event);
-        self.loaded = loaded;
-        tracing::info!("configuration read again");
-        Ok(())
-    }
-
-    /// Starts a pipeline beside the old one; only when it runs does the old one end.
-    fn replace_pipeline(&mut self, loaded: &Loaded) -> Result<(), DaemonError> {
-        let spec = spec_of(loaded)?;
-        let models = self.makers.models(&loaded.config)?;
-        let (engine, content, rules) = rules::compile(loaded, &models.labels())?;
-        let mut setup = self.makers.setup(
-            &spec,
-            self.realtime,
-            self.limits,
-            models,
-            (engine, content),
-            self.started,
-        );
-        // A microphone that was to be left alone is not opened by a reload.
-        setup.paused = self.is_paused;
-        let generation = self.generation + 1;
-        let pipeline = Pipeline::start(setup, report_as(generation, self.reporter.clone()))?;
-        self.generation = generation;
-        let old = std::mem::replace(&mut self.pipeline, pipeline);
-        let counted = old.stats().clone();
-        drop(old);
-        self.pipeline.stats().carry_on(&counted);
-        self.rules = rules.with_counts_of(&self.rules);
-        self.stalled = None;
-        self.fault = None;
-        Ok(())
-    }
-
     /// Begins to end: the pipeline closes every open episode and says when it is done.
     fn end(&mut self) {
         if self.ending.is_none() {
@@ -630,9 +621,4 @@ impl Daemon {
 fn report_as(generation: u64, to: Sender<(u64, Report)>) -> Reporter {
     // A daemon that has gone needs no reports.
     Box::new(move |report| drop(to.send((generation, report))))
-}
-
-/// Whether the sound path must be built anew for another configuration.
-fn needs_new_pipeline(old: &Config, new: &Config) -> bool {
-    old.source != new.source || old.keyword != new.keyword || old.event != new.event
 }

@@ -19,7 +19,7 @@
 //! ```text
 //! capture callback --SPSC ring--> listener thread: resample, log-mel, keyword step on every frame, level
 //!                                   |-- keyword scores -------------------------------.
-//!                                   `-- window due (latest wins) --> worker: event ---+--> detect
+//!                                   `-- window due (latest wins) --> a worker a model -+--> detect
 //!                                                                                         | Event
 //!                                                     bounded queue per output: socket, D-Bus
 //! ```

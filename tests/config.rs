@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use harkd::config::paths::Paths;
 use harkd::config::{
-    Config, ConfigError, Confirm, DEFAULT_TOML, Flags, Loaded, RuleConfig, Seconds, load_from,
+    Config, ConfigError, Confirm, DEFAULT_TOML, Flags, KnownModel, Loaded, RuleConfig, Seconds,
+    load_from,
 };
 use harkd::event::Kind;
 use tempfile::TempDir;
@@ -84,7 +85,7 @@ fn every_key_is_documented() {
     };
     for section in known("'?' = 1") {
         let header = match section.as_str() {
-            "source" | "rule" => format!("[[{section}]]"),
+            "source" | "model" | "rule" => format!("[[{section}]]"),
             _ => format!("[{section}]"),
         };
         let text: String = DEFAULT_TOML
@@ -123,7 +124,8 @@ fn later_layers_win_key_by_key() {
     ]);
     let loaded = home.load(&Flags::default(), &[]).unwrap();
     let config = &loaded.config;
-    assert_eq!((config.event.window_s, config.event.hop_s), (2.0, 0.4));
+    assert_eq!(config.event.window_s, Some(2.0));
+    assert_eq!(config.event.hop_s, Some(0.4));
     assert_eq!(config.content.hold_s, 5.0);
     assert_eq!(config.dbus.bus, "system");
     assert!(!config.keyword.enabled);
@@ -150,7 +152,7 @@ fn later_layers_win_key_by_key() {
         ..Flags::default()
     };
     let config = home.load(&flags, &vars).unwrap().config;
-    assert_eq!(config.event.hop_s, 0.6);
+    assert_eq!(config.event.hop_s, Some(0.6));
     assert_eq!(config.dbus.bus, "session");
     assert_eq!(
         config.socket.path.as_deref(),
@@ -167,7 +169,7 @@ fn later_layers_win_key_by_key() {
     let loaded = home.load(&flags, &[]).unwrap();
     assert_eq!(
         (loaded.config.event.window_s, loaded.config.event.hop_s),
-        (3.0, 0.5)
+        (Some(3.0), None)
     );
     assert_eq!(loaded.files, [only]);
 }
@@ -301,7 +303,7 @@ fn faults_name_place_and_remedy() {
     );
     check(
         "[[rule]]\nname = 'a'\n[[rule]]\nname = 'b'\n[[rule]]\nname = 'a'",
-        &[":6:8: another rule of this file is called 'a'; rename one"],
+        &[":6:8: another rule of this file is called 'a'; rename or remove one"],
     );
     check(
         "[[rule]]\nthreshold = 0.4",
@@ -331,12 +333,28 @@ fn faults_name_place_and_remedy() {
         ],
     );
     check(
-        "[event]\nwindow_s = 0.4\n[content]\nhold_s = -1\n[socket]\npath = ''",
+        "[event]\nwindow_s = 0.4\nhop_s = 0.5\n[content]\nhold_s = -1\n[socket]\npath = ''",
         &[
-            ":2:12: hop_s = 0.5 would leave out sound between windows of 0.4 s; use at most window_s",
-            ":4:10: -1 is out of range; use 0 to 60 seconds",
-            ":6:8: the path is empty; name a file, or remove the key for the default",
+            ":3:9: hop_s = 0.5 would leave out sound between windows of 0.4 s; use at most window_s",
+            ":5:10: -1 is out of range; use 0 to 60 seconds",
+            ":7:8: the path is empty; name a file, or remove the key for the default",
         ],
+    );
+    check(
+        "[[model]]\nname = 'a'\nhop_s = 0.5\nwindow_s = 31\n[[model]]\nwindow_s = 1\nhop_s = 2",
+        &[
+            ":4:12: 31 is out of range; use 0.1 to 30 seconds",
+            ":5:1: the model has no name; add one, such as name = \"ast-audioset\"",
+            ":7:9: hop_s = 2 would leave out sound between windows of 1 s; use at most window_s",
+        ],
+    );
+    check(
+        "[[model]]\nname = 'a'\n[[model]]\nname = 'a'\nwindows_s = 1",
+        &[":5:1: unknown key 'windows_s'; did you mean 'window_s'?"],
+    );
+    check(
+        "[[model]]\nname = 'a'\n[[model]]\nname = 'a'",
+        &[":4:8: another model of this file is called 'a'; rename or remove one"],
     );
     check(
         "[dbus]\nbus = 'sessoin'\n[[source]]",
@@ -439,8 +457,13 @@ fn labels_are_held_against_the_models() {
         };
         labels.extend(rule.labels.iter().map(|label| Arc::from(label.as_str())));
     }
+    let [sounds, words] = [(Kind::Event, sounds), (Kind::Keyword, words)].map(|(kind, labels)| {
+        let name = kind.as_str().into();
+        let labels = labels.into();
+        KnownModel { kind, name, labels }
+    });
     let error = loaded
-        .validate_labels(&[(Kind::Event, &sounds), (Kind::Keyword, &words)])
+        .validate_labels(&[sounds.clone(), words.clone()])
         .unwrap_err();
     let file = home.path(USER).display().to_string();
     let faults: Vec<String> = error.faults.iter().map(ToString::to_string).collect();
@@ -454,7 +477,92 @@ fn labels_are_held_against_the_models() {
         ]
     );
     // Labels of a model that does not run are not looked at.
-    loaded.validate_labels(&[(Kind::Keyword, &words)]).unwrap();
+    loaded
+        .validate_labels(std::slice::from_ref(&words))
+        .unwrap();
+
+    // With other models the built-in rules stay quiet, and a rule may name the model it watches.
+    let other = KnownModel {
+        name: "barks".into(),
+        labels: [Arc::from("Dog"), Arc::from("Music")].into(),
+        ..sounds.clone()
+    };
+    let check = |text: &str, expected: &[&str]| {
+        let home = Home::new(&[(USER, text)]);
+        let loaded = home.load(&Flags::default(), &[]).unwrap();
+        let file = home.path(USER).display().to_string();
+        let known = [words.clone(), other.clone()];
+        let faults = match loaded.validate_labels(&known) {
+            Ok(()) => Vec::new(),
+            Err(error) => error.faults,
+        };
+        let got: Vec<String> = faults
+            .iter()
+            .map(|fault| fault.to_string().replace(&file, ""))
+            .collect();
+        assert_eq!(got, expected, "{text}");
+    };
+    check("", &[]);
+    check(
+        "[[rule]]\nname = 'a'\nmodel = 'barks'\nlabels = ['Dog']",
+        &[],
+    );
+    check(
+        "[[rule]]\nname = 'a'\nmodel = 'bark'\nlabels = ['Dog']",
+        &[":3:9: no model 'bark' runs for rules of kind event; those that do: barks"],
+    );
+    check(
+        "[[rule]]\nname = 'safety'\nlabels = ['Siren']",
+        &[":3:11: no model has the label 'Siren'; 'hark models show' lists the labels"],
+    );
+}
+
+#[test]
+fn models_merge_by_name() {
+    let home = Home::new(&[
+        (
+            "system.toml",
+            "[[model]]\nname = 'ast-audioset'\nwindow_s = 10\n[[model]]\nname = 'yamnet'",
+        ),
+        (
+            USER,
+            "[[model]]\nname = 'ast-audioset'\nhop_s = 2\n[[model]]\nname = 'yamnet'\nenabled = false",
+        ),
+    ]);
+    let models = home.load(&Flags::default(), &[]).unwrap().config.model;
+    assert_eq!(models.len(), 2);
+    assert_eq!(
+        (models[0].window_s, models[0].hop_s),
+        (Some(10.0), Some(2.0))
+    );
+    assert!(models[0].enabled && !models[1].enabled);
+}
+
+#[test]
+fn check_says_where_a_model_is_named_that_cannot_run() {
+    let check = |text: &str, expected: &str| {
+        let home = Home::new(&[(USER, text)]);
+        let output = hark_check(&home, &[]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        assert!(told.contains(expected), "{told}");
+    };
+    check(
+        "[event]\nmodel = 'clap-unfused'",
+        "config.toml:2:9: model 'clap-unfused' answers with embeddings",
+    );
+    check(
+        "[[model]]\nname = 'ast-audioset'\n[[model]]\nname = 'clapp'",
+        ":2:8: model 'ast-audioset' is not installed: fetch it with 'hark models pull ast-audioset'",
+    );
+    check(
+        "[keyword]\nmodel = 'hark-event'",
+        ":2:9: model 'hark-event' is run on windows",
+    );
+    check(
+        "[[model]]\nname = 'hark-keyword'",
+        ":2:8: model 'hark-keyword' is stepped on every frame",
+    );
 }
 
 fn hark_check(home: &Home, arguments: &[&str]) -> Output {

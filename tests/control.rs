@@ -102,7 +102,7 @@ fn status_for_people_and_for_scripts() {
     for needle in [
         "state     listening\n",
         "source    Built-in Audio (mic), 48000 Hz, 2 channels\n",
-        "model     event-small (event, 40 labels)",
+        "model     event-small (event, 40 labels): windows of 1 s every 0.5 s, 10 steps",
         "level     -30.0 dBFS over a floor of -60.0 dBFS, environment\n",
     ] {
         assert!(page.contains(needle), "{page}");

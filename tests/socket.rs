@@ -197,7 +197,7 @@ fn live_pictures_and_states_come_when_asked_for() {
     assert_eq!(picture["type"], "live");
     assert_eq!(
         picture["top"][0],
-        json!({"kind": "event", "label": "Siren", "score": 0.9})
+        json!({"kind": "event", "model": "hark-event", "label": "Siren", "score": 0.9})
     );
     fake.publish(Notice::State(State::Stalled, "no samples for 2 s".into()));
     assert_eq!(

@@ -16,7 +16,7 @@ use super::out;
 use super::run::unwrap_daemon_error;
 use crate::audio::spec::open;
 use crate::clock::PIPELINE_RATE_HZ;
-use crate::config::{self, EventConfig, Flags};
+use crate::config::{self, Flags};
 use crate::daemon::signals::Signal;
 use crate::daemon::{self, Makers, Options};
 use crate::features::{HOP, N_MELS};
@@ -185,12 +185,10 @@ fn frames(makers: &Makers) -> anyhow::Result<Vec<Figure>> {
 
 /// Windows of the event model, and the speed of front end and windows together.
 fn windows(makers: &Makers) -> anyhow::Result<Vec<Figure>> {
-    let EventConfig {
-        window_s, hop_s, ..
-    } = EventConfig::default();
-    let frames_of = |seconds: f64| (seconds * f64::from(PIPELINE_RATE_HZ) / HOP as f64) as usize;
-    let (window, every) = (frames_of(window_s), frames_of(hop_s));
     let mut model = (makers.event)("")?;
+    let window = model.info().window_frames;
+    let every = window / 2;
+    let window_s = window as f64 / 100.0;
     let mut front = (makers.front)();
     let mut noise = Noise::new(PIPELINE_RATE_HZ, 1);
     let mut pcm = vec![0.0; HOP * every];

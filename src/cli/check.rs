@@ -1,19 +1,16 @@
 //! `hark check`: reads the configuration and says what is wrong with it.
 //!
-//! Labels are held against the models that come with the program; a model that cannot be opened is
-//! no fault of the configuration and is named on standard error.
+//! Labels are held against the models that it names; one whose weights are damaged is no fault of the
+//! configuration and is named on standard error.
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde_json::json;
 
 use super::out;
-use crate::config::{self, Config, ConfigError, Flags, Loaded};
-use crate::daemon;
-use crate::event::Kind;
-use crate::models;
+use crate::config::{self, ConfigError, Flags, Loaded};
+use crate::daemon::{self, DaemonError, Makers};
 
 /// Arguments of `hark check`.
 #[derive(Debug, clap::Args)]
@@ -73,36 +70,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn checked(flags: &Flags) -> Result<Loaded, ConfigError> {
     let loaded = config::load(flags)?;
-    let labels = known_labels(&loaded.config);
-    let known: Vec<(Kind, &[Arc<str>])> = labels
-        .iter()
-        .map(|(kind, labels)| (*kind, labels.as_ref()))
-        .collect();
-    loaded.validate_labels(&known)?;
+    match Makers::default().known(&loaded) {
+        Ok(known) => loaded.validate_labels(&known)?,
+        Err(DaemonError::Config(error)) => return Err(error),
+        Err(error) => out::complain(format_args!("labels were not checked: {error}")),
+    }
     daemon::spec_of(&loaded)?;
     Ok(loaded)
-}
-
-/// The labels of the embedded models, for the kinds that use them.
-fn known_labels(config: &Config) -> Vec<(Kind, Arc<[Arc<str>]>)> {
-    let mut known = Vec::new();
-    let mut add = |kind: Kind, labels: Result<Arc<[Arc<str>]>, models::ModelError>| match labels {
-        Ok(labels) => known.push((kind, labels)),
-        Err(error) => {
-            out::complain(format_args!(
-                "labels of kind {kind} were not checked: {error}"
-            ));
-        }
-    };
-    if config.keyword.model.is_empty() {
-        let labels = models::embedded_keyword().map(|model| Arc::clone(&model.info().labels));
-        add(Kind::Keyword, labels);
-    }
-    if config.event.model.is_empty() {
-        let labels = models::embedded_event().map(|model| Arc::clone(&model.info().labels));
-        add(Kind::Event, labels);
-    }
-    known
 }
 
 fn summary(loaded: &Loaded) -> String {
@@ -130,12 +104,23 @@ fn summary(loaded: &Loaded) -> String {
         "keyword  {}",
         model(keyword.enabled, &keyword.model)
     ));
+    let windows = |window_s: Option<f64>, hop_s: Option<f64>| {
+        let length = window_s.map_or("its own length".to_owned(), |s| format!("{s} s"));
+        let distance = hop_s.map_or("half of that".to_owned(), |s| format!("{s} s"));
+        format!("windows of {length} every {distance}")
+    };
     lines.push(format!(
-        "event    {}, windows of {} s every {} s",
+        "event    {}, {}",
         model(event.enabled, &event.model),
-        event.window_s,
-        event.hop_s
+        windows(event.window_s, event.hop_s)
     ));
+    for more in &config.model {
+        lines.push(format!(
+            "model    {}, {}",
+            model(more.enabled, &more.name),
+            windows(more.window_s, more.hop_s)
+        ));
+    }
     for rule in &config.rule {
         let labels = match rule.labels.len() {
             0 => "every label".to_owned(),

@@ -87,10 +87,15 @@ fn page(status: &StatusRecord) -> String {
         ),
     );
     for model in &status.models {
+        let windows = match (model.window_s, model.hop_s) {
+            (Some(window_s), Some(hop_s)) => format!("windows of {window_s} s every {hop_s} s, "),
+            _ => String::new(),
+        };
+        let aside = if model.set_aside { ", set aside" } else { "" };
         row(
             "model",
             format!(
-                "{} ({}, {} labels): {} steps, {} skipped, {:.0} us at the median, {:.0} us at p99",
+                "{} ({}, {} labels): {windows}{} steps, {} skipped{aside}, {:.0} us at the median, {:.0} us at p99",
                 model.name,
                 model.task,
                 model.labels,

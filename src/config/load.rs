@@ -5,15 +5,14 @@
 //! environment < flags. `--config` takes the place of all files.
 //!
 //! - Tables merge key by key; a list replaces the list below it.
-//! - `[[rule]]` entries merge with the rule of the same name and are appended otherwise;
+//! - `[[rule]]` and `[[model]]` entries merge with their namesake and are appended otherwise;
 //!   `[[source]]` entries are appended, and `--source` replaces them all.
 //! - `HARK_SECTION__KEY=value` sets `key` of `[section]`, as in `HARK_DBUS__BUS=none`. The value is
 //!   TOML, or text where it is not. Names without `__` are none of ours (hooks see such names);
-//!   rules and sources are lists and have no variables.
+//!   rules, models and sources are lists and have no variables.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -23,8 +22,7 @@ use super::error::{ConfigError, Fault};
 use super::origin::{Layers, Origins};
 use super::paths::Paths;
 use super::section::{Config, RuleConfig};
-use super::validate::Problem;
-use crate::event::Kind;
+use super::validate::{KnownModel, Problem};
 
 /// The documented default, which is also the built-in layer.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
@@ -60,11 +58,12 @@ pub struct Loaded {
 
 impl Loaded {
     /// Holds the labels of the rules in force against the labels of the models that run. A kind that is
-    /// missing from `known` is not looked at.
+    /// missing from `known` is not looked at. What the built-in rules name and no model has is no
+    /// fault: whoever puts in another model has not written them.
     ///
     /// # Errors
     /// With every label that no model has, and the nearest that one has.
-    pub fn validate_labels(&self, known: &[(Kind, &[Arc<str>])]) -> Result<(), ConfigError> {
+    pub fn validate_labels(&self, known: &[KnownModel]) -> Result<(), ConfigError> {
         let in_force = |(_, rule): &(usize, &RuleConfig)| rule.enabled;
         let rules = self.config.rule.iter().enumerate().filter(in_force);
         let problems: Vec<Problem> = rules
@@ -73,8 +72,15 @@ impl Loaded {
                     .into_iter()
                     .map(move |problem| problem.within(["rule", &at.to_string()]))
             })
+            .filter(|problem| !self.is_built_in(problem))
             .collect();
         ConfigError::from_faults(faults(&self.layers, &self.origins, &problems))
+    }
+
+    fn is_built_in(&self, problem: &Problem) -> bool {
+        let offset = |key: &Vec<String>| self.origins.offset(key);
+        let newest = problem.keys.iter().map(offset).max();
+        self.layers.is_weakest(newest.unwrap_or(0))
     }
 
     /// The error of a value that other parts of the program do not accept, at the place of `key`.
@@ -259,7 +265,7 @@ fn push_vars(vars: impl IntoIterator<Item = (String, String)>, layers: &mut Laye
 /// Lays `over` on `under`: see the head of this file.
 fn merge<'a>(under: &mut DeTable<'a>, over: DeTable<'a>, is_root: bool) {
     for (key, value) in over {
-        let is_list = is_root && matches!(key.get_ref().as_ref(), "rule" | "source");
+        let is_list = is_root && matches!(key.get_ref().as_ref(), "rule" | "model" | "source");
         let Some(slot) = under.get_mut(key.get_ref().as_ref()) else {
             under.insert(key, value);
             continue;
@@ -277,12 +283,12 @@ fn merge<'a>(under: &mut DeTable<'a>, over: DeTable<'a>, is_root: bool) {
     }
 }
 
-/// Lays an entry of `[[rule]]` on its namesake, or appends it; sources have no names.
+/// Lays an entry of `[[rule]]` or `[[model]]` on its namesake, or appends it; sources have no names.
 fn merge_entry<'a>(under: &mut DeArray<'a>, entry: Spanned<DeValue<'a>>) {
-    let name = rule_name(&entry);
+    let name = entry_name(&entry);
     let twin = under
         .iter_mut()
-        .find(|known| name.is_some() && rule_name(known) == name);
+        .find(|known| name.is_some() && entry_name(known) == name);
     let span = entry.span();
     match (twin.map(Spanned::get_mut), entry.into_inner()) {
         (Some(DeValue::Table(under)), DeValue::Table(over)) => merge(under, over, false),
@@ -290,32 +296,34 @@ fn merge_entry<'a>(under: &mut DeArray<'a>, entry: Spanned<DeValue<'a>>) {
     }
 }
 
-fn rule_name(entry: &Spanned<DeValue<'_>>) -> Option<String> {
+fn entry_name(entry: &Spanned<DeValue<'_>>) -> Option<String> {
     let table = entry.get_ref().as_table()?;
     table.get("name")?.get_ref().as_str().map(str::to_owned)
 }
 
-/// Two rules of one name in one layer are a slip, not an override.
+/// Two rules or models of one name in one layer are a slip, not an override.
 fn find_duplicates(layers: &Layers, table: &DeTable<'_>, faults: &mut Vec<Fault>) {
-    let Some(DeValue::Array(rules)) = table.get("rule").map(Spanned::get_ref) else {
-        return;
-    };
-    for (at, rule) in rules.iter().enumerate() {
-        let Some(name) = rule_name(rule) else {
+    for list in ["rule", "model"] {
+        let Some(DeValue::Array(entries)) = table.get(list).map(Spanned::get_ref) else {
             continue;
         };
-        if rules[..at]
-            .iter()
-            .any(|earlier| rule_name(earlier).as_ref() == Some(&name))
-        {
-            let offset = rule
-                .get_ref()
-                .get("name")
-                .map_or(rule.span().start, |name| name.span().start);
-            faults.push(Fault::Value {
-                place: layers.place(offset),
-                text: format!("another rule of this file is called '{name}'; rename one"),
-            });
+        for (at, entry) in entries.iter().enumerate() {
+            let Some(name) = entry_name(entry) else {
+                continue;
+            };
+            let is_known = |earlier| entry_name(earlier).as_ref() == Some(&name);
+            if entries[..at].iter().any(is_known) {
+                let offset = entry
+                    .get_ref()
+                    .get("name")
+                    .map_or(entry.span().start, |name| name.span().start);
+                faults.push(Fault::Value {
+                    place: layers.place(offset),
+                    text: format!(
+                        "another {list} of this file is called '{name}'; rename or remove one"
+                    ),
+                });
+            }
         }
     }
 }

@@ -25,4 +25,4 @@ pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from};
 pub use seconds::Seconds;
 pub use section::*;
 pub use suggest::nearest;
-pub use validate::{MAX_CONFIRM, MAX_SMOOTH_S, Problem, is_reportable};
+pub use validate::{KnownModel, MAX_CONFIRM, MAX_SMOOTH_S, Problem, is_reportable};

@@ -50,6 +50,11 @@ impl Layers {
         self.0.iter()
     }
 
+    /// Whether an offset lies in the weakest layer.
+    pub fn is_weakest(&self, offset: usize) -> bool {
+        self.0.get(1).is_none_or(|next| offset < next.base)
+    }
+
     /// The place of an offset: `path:line:column`, counted from 1 in characters, or the name of a
     /// variable or flag.
     pub fn place(&self, offset: usize) -> String {

@@ -18,6 +18,8 @@ pub struct Config {
     pub keyword: KeywordConfig,
     /// The event model.
     pub event: EventConfig,
+    /// Further models that run on windows beside it.
+    pub model: Vec<ModelConfig>,
     /// The smoothed content state.
     pub content: ContentConfig,
     /// What turns scores into events.
@@ -63,10 +65,10 @@ pub struct EventConfig {
     pub enabled: bool,
     /// Registry name or directory; empty means the embedded one.
     pub model: String,
-    /// Length of a window in seconds.
-    pub window_s: f64,
-    /// Distance between windows in seconds, at most `window_s`.
-    pub hop_s: f64,
+    /// Length of a window in seconds; `None`: the model's own.
+    pub window_s: Option<f64>,
+    /// Distance between windows in seconds, at most the window; `None`: half of it.
+    pub hop_s: Option<f64>,
 }
 
 impl Default for EventConfig {
@@ -74,8 +76,34 @@ impl Default for EventConfig {
         EventConfig {
             enabled: true,
             model: String::new(),
-            window_s: 1.0,
-            hop_s: 0.5,
+            window_s: None,
+            hop_s: None,
+        }
+    }
+}
+
+/// A model that runs on windows beside that of `[event]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Registry name or directory, unique; a later file with the same name changes this model key by
+    /// key.
+    pub name: String,
+    /// Whether it runs.
+    pub enabled: bool,
+    /// Length of a window in seconds; `None`: the model's own.
+    pub window_s: Option<f64>,
+    /// Distance between windows in seconds, at most the window; `None`: half of it.
+    pub hop_s: Option<f64>,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        ModelConfig {
+            name: String::new(),
+            enabled: true,
+            window_s: None,
+            hop_s: None,
         }
     }
 }
@@ -126,6 +154,8 @@ pub struct RuleConfig {
     /// What it listens to: `keyword` or `event`.
     #[serde(deserialize_with = "rule_kind")]
     pub kind: Kind,
+    /// The model whose labels they are; `None`: for each label the first that has it.
+    pub model: Option<String>,
     /// Labels that fire it; empty means every reportable label of the kind.
     pub labels: Vec<String>,
     /// Score at or over which an observation counts, `0.0..=1.0`.
@@ -160,6 +190,7 @@ impl Default for RuleConfig {
             name: String::new(),
             enabled: true,
             kind: Kind::Event,
+            model: None,
             labels: Vec::new(),
             threshold: 0.5,
             thresholds: BTreeMap::new(),

@@ -43,6 +43,17 @@ impl Problem {
     }
 }
 
+/// A model that runs, as rules see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownModel {
+    /// What its labels are to rules: `Keyword` for words of single frames, `Event` for windows.
+    pub kind: Kind,
+    /// Its name in `status`.
+    pub name: Arc<str>,
+    /// Its labels in the order of its scores.
+    pub labels: Arc<[Arc<str>]>,
+}
+
 /// Observations that a confirmation can look back on: they are the bits of one word.
 pub const MAX_CONFIRM: u32 = 64;
 /// The longest smoothing, in seconds: longer than any word of the keyword model.
@@ -63,26 +74,16 @@ impl Config {
                 ));
             }
         }
-        let (window_s, hop_s) = (self.event.window_s, self.event.hop_s);
-        if !(0.1..=30.0).contains(&window_s) {
-            found.push(Problem::new(
-                ["event", "window_s"],
-                format!("{window_s} is out of range; use 0.1 to 30 seconds"),
-            ));
-        }
-        if !(0.05..=30.0).contains(&hop_s) {
-            found.push(Problem::new(
-                ["event", "hop_s"],
-                format!("{hop_s} is out of range; use 0.05 to 30 seconds"),
-            ));
-        } else if hop_s > window_s {
-            found.push(
-                Problem::new(
-                    ["event", "hop_s"],
-                    format!("hop_s = {hop_s} would leave out sound between windows of {window_s} s; use at most window_s"),
-                )
-                .or(["event", "window_s"]),
-            );
+        window_problems(&mut found, ["event"], self.event.window_s, self.event.hop_s);
+        for (at, model) in self.model.iter().enumerate() {
+            let section = ["model", &at.to_string()];
+            if model.name.trim().is_empty() {
+                found.push(Problem::new(
+                    section,
+                    "the model has no name; add one, such as name = \"ast-audioset\"",
+                ));
+            }
+            window_problems(&mut found, section, model.window_s, model.hop_s);
         }
         let hold_s = self.content.hold_s;
         if !(0.0..=60.0).contains(&hold_s) {
@@ -249,12 +250,43 @@ impl RuleConfig {
         }
     }
 
-    /// Labels of this rule that the models which run do not have. A kind that is missing from
-    /// `known` is not looked at.
-    pub fn label_problems(&self, known: &[(Kind, &[Arc<str>])]) -> Vec<Problem> {
+    /// The models whose labels this rule may watch, in their order.
+    pub fn candidates<'a>(&self, known: &'a [KnownModel]) -> impl Iterator<Item = &'a KnownModel> {
+        let (kind, name) = (self.kind, self.model.clone());
+        known.iter().filter(move |model| {
+            model.kind == kind && name.as_ref().is_none_or(|name| **name == *model.name)
+        })
+    }
+
+    /// What this rule names that the models which run do not have: a model, or labels. A kind that
+    /// is missing from `known` is not looked at.
+    pub fn label_problems(&self, known: &[KnownModel]) -> Vec<Problem> {
         let mut found = Vec::new();
-        if let Some((_, own)) = known.iter().find(|(kind, _)| *kind == self.kind) {
-            let names = || own.iter().map(AsRef::as_ref);
+        let is_known = |kind: Kind| known.iter().any(|model| model.kind == kind);
+        if is_known(self.kind) {
+            if let Some(name) = &self.model
+                && self.candidates(known).next().is_none()
+            {
+                let names: Vec<&str> = known
+                    .iter()
+                    .filter(|model| model.kind == self.kind)
+                    .map(|model| &*model.name)
+                    .collect();
+                let kind = self.kind;
+                found.push(Problem::new(
+                    ["model"],
+                    format!(
+                        "no model '{name}' runs for rules of kind {kind}; those that do: {}",
+                        names.join(", ")
+                    ),
+                ));
+                return found;
+            }
+            let own: Vec<&str> = self
+                .candidates(known)
+                .flat_map(|model| model.labels.iter().map(AsRef::as_ref))
+                .collect();
+            let names = || own.iter().copied();
             for (at, label) in self.labels.iter().enumerate() {
                 unknown(&mut found, ["labels", &at.to_string()], label, names());
             }
@@ -264,13 +296,11 @@ impl RuleConfig {
                 }
             }
         }
-        let both = known.iter().any(|(kind, _)| *kind == Kind::Keyword)
-            && known.iter().any(|(kind, _)| *kind == Kind::Event);
-        if both {
+        if is_known(Kind::Keyword) && is_known(Kind::Event) {
             let names = || {
                 known
                     .iter()
-                    .flat_map(|(_, labels)| labels.iter().map(AsRef::as_ref))
+                    .flat_map(|model| model.labels.iter().map(AsRef::as_ref))
             };
             for (at, label) in self.veto.iter().enumerate() {
                 unknown(&mut found, ["veto", &at.to_string()], label, names());
@@ -284,6 +314,44 @@ impl RuleConfig {
 /// what is rejected.
 pub fn is_reportable(label: &str) -> bool {
     !(label.len() > 1 && label.starts_with('_') && label.ends_with('_'))
+}
+
+/// Windows of a length that models take, without gaps between them.
+fn window_problems<const N: usize>(
+    found: &mut Vec<Problem>,
+    section: [&str; N],
+    window_s: Option<f64>,
+    hop_s: Option<f64>,
+) {
+    let at = |key: &str, text: String| Problem::new([key], text).within(section);
+    if let Some(window_s) = window_s
+        && !(0.1..=30.0).contains(&window_s)
+    {
+        found.push(at(
+            "window_s",
+            format!("{window_s} is out of range; use 0.1 to 30 seconds"),
+        ));
+    }
+    let Some(hop_s) = hop_s else {
+        return;
+    };
+    if !(0.05..=30.0).contains(&hop_s) {
+        found.push(at(
+            "hop_s",
+            format!("{hop_s} is out of range; use 0.05 to 30 seconds"),
+        ));
+    } else if let Some(window_s) = window_s
+        && hop_s > window_s
+    {
+        let text = format!(
+            "hop_s = {hop_s} would leave out sound between windows of {window_s} s; use at most window_s"
+        );
+        found.push(
+            Problem::new(["hop_s"], text)
+                .or(["window_s"])
+                .within(section),
+        );
+    }
 }
 
 fn unit_range<const N: usize>(found: &mut Vec<Problem>, key: [&str; N], value: f32, least: f32) {

@@ -13,7 +13,6 @@ use sd_notify::NotifyState;
 
 use crate::clock::SampleIdx;
 use crate::command::State;
-use crate::config::EventConfig;
 use crate::pipeline::stats::Stats;
 
 /// How long a stalled source is taken for alive.
@@ -40,16 +39,20 @@ pub(super) struct Alive {
 
 impl Alive {
     /// Reads from the environment whether there is a watchdog.
-    pub fn new(now: Instant, event: &EventConfig) -> Self {
-        let mut alive = Alive::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), now);
-        alive.follow(event);
-        alive
+    pub fn new(now: Instant) -> Self {
+        Alive::every(sd_notify::watchdog_enabled().map(|limit| limit / 3), now)
     }
 
-    /// Takes the windows of a configuration for what is to be expected.
-    pub fn follow(&mut self, event: &EventConfig) {
-        let limit_s = event.window_s + event.hop_s + WINDOW_MARGIN_S;
-        self.window_samples = SampleIdx::from_secs_f64(limit_s).0;
+    /// Takes the windows of a pipeline for what is to be expected: one of some model in the time of
+    /// the longest.
+    pub fn follow(&mut self, stats: &Stats) {
+        let longest_s = stats
+            .windows
+            .iter()
+            .filter_map(|model| model.windows_s())
+            .map(|(window_s, hop_s)| window_s + hop_s)
+            .fold(0.0, f64::max);
+        self.window_samples = SampleIdx::from_secs_f64(longest_s + WINDOW_MARGIN_S).0;
     }
 
     fn every(every: Option<Duration>, now: Instant) -> Self {
@@ -102,8 +105,8 @@ impl Alive {
     /// Whether capture and inference have advanced since the last look, or need not.
     fn deserves(&mut self, now: Instant, state: State, stats: &Stats) -> bool {
         let (samples, frames, turns) = (stats.samples(), stats.frames.count(), stats.turns());
-        let windows = stats.event.as_ref().map(|model| model.times.count());
-        if windows.is_none_or(|windows| windows != self.windows) {
+        let windows: u64 = stats.windows.iter().map(|model| model.times.count()).sum();
+        if stats.windows.is_empty() || windows != self.windows {
             self.samples_at_window = samples;
         }
         let captured = samples != self.samples;
@@ -113,7 +116,7 @@ impl Alive {
         self.samples = samples;
         self.frames = frames;
         self.turns = turns;
-        self.windows = windows.unwrap_or(0);
+        self.windows = windows;
         if !matches!(state, State::Stalled | State::Loading) {
             self.stalled_since = None;
         }
@@ -141,6 +144,7 @@ fn notify(state: &[NotifyState<'_>]) {
 mod tests {
     use super::*;
     use crate::models::{ModelInfo, Task};
+    use crate::pipeline::stats::ModelStats;
 
     fn stats() -> Stats {
         let info = |task| ModelInfo {
@@ -153,7 +157,14 @@ mod tests {
             parameters: 0,
             licence: "Apache-2.0".into(),
         };
-        Stats::new("mic", Some(info(Task::Keyword)), Some(info(Task::Event)))
+        Stats::new(
+            "mic",
+            Some(ModelStats::new(info(Task::Keyword))),
+            vec![
+                ModelStats::windowed(info(Task::Event), 100, 50),
+                ModelStats::windowed(info(Task::Event), 3000, 1000),
+            ],
+        )
     }
 
     fn step(stats: &Stats, seconds: u64, windows: bool) {
@@ -162,8 +173,8 @@ mod tests {
         for _ in 0..seconds * 100 {
             stats.frames.record(Duration::from_micros(20));
         }
-        if windows && let Some(model) = &stats.event {
-            model.times.record(Duration::from_millis(3));
+        if windows {
+            stats.windows[1].times.record(Duration::from_millis(3));
         }
     }
 
@@ -193,11 +204,7 @@ mod tests {
             alive.deserves(now, State::Degraded, &stats),
             "a window at last"
         );
-        alive.follow(&EventConfig {
-            window_s: 30.0,
-            hop_s: 10.0,
-            ..EventConfig::default()
-        });
+        alive.follow(&stats);
         step(&stats, 45, false);
         assert!(
             alive.deserves(now, State::Listening, &stats),

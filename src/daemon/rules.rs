@@ -1,15 +1,10 @@
 //! The rules in force as the daemon knows them: compiled for the pipeline, counted for `status`.
 
-use std::sync::Arc;
-
 use super::DaemonError;
 use crate::command::RuleStatus;
-use crate::config::Loaded;
+use crate::config::{KnownModel, Loaded};
 use crate::detect::{Content, Engine, Rule};
 use crate::event::{Event, Kind};
-
-/// Names and labels of the models that run.
-pub(super) type Known = [(Kind, Arc<[Arc<str>]>)];
 
 /// The rules for `status`.
 pub(super) struct Rules {
@@ -17,25 +12,22 @@ pub(super) struct Rules {
     changed: bool,
 }
 
-/// Compiles the rules and the content state of a configuration for models with these labels.
+/// Compiles the rules and the content state of a configuration for the models that run.
 ///
 /// # Errors
 /// When a rule names a label that no model has, or a value is out of range.
 pub(super) fn compile(
     loaded: &Loaded,
-    known: &Known,
+    known: &[KnownModel],
 ) -> Result<(Engine, Option<Content>, Rules), DaemonError> {
-    let known: Vec<(Kind, &[Arc<str>])> = known
-        .iter()
-        .map(|(kind, labels)| (*kind, &**labels))
-        .collect();
-    loaded.validate_labels(&known)?;
+    loaded.validate_labels(known)?;
     let config = &loaded.config;
     let rules = config
         .rule
         .iter()
         .filter(|rule| rule.enabled)
-        .map(|rule| Rule::from_config(rule, &known))
+        // Labels of the built-in rules may be missing.
+        .map(|rule| Rule::from_config(rule, &[]))
         .collect::<Result<Vec<_>, _>>()?;
     let status = rules
         .iter()
@@ -46,15 +38,26 @@ pub(super) fn compile(
             fired: 0,
         })
         .collect();
-    let content = config
-        .content
-        .enabled
-        .then(|| Content::new(config.content.hold_s));
+    let content = config.content.enabled.then(|| content(loaded, known));
     let rules_status = Rules {
         rules: status,
         changed: false,
     };
-    Ok((Engine::new(rules), content, rules_status))
+    Ok((Engine::new(rules, known), content.flatten(), rules_status))
+}
+
+/// The content state by the first model that tells speech and music, if there is one.
+fn content(loaded: &Loaded, known: &[KnownModel]) -> Option<Content> {
+    let is_windowed = |model: &KnownModel| model.kind == Kind::Event;
+    let told = known
+        .iter()
+        .position(|model| is_windowed(model) && Content::is_told_by(&model.labels));
+    if told.is_none() && known.iter().any(is_windowed) {
+        tracing::warn!("no model has the labels Speech and Music: there are no content changes");
+    }
+    let stream = told?;
+    let hold_s = loaded.config.content.hold_s;
+    Some(Content::new(hold_s, stream, &known.get(stream)?.labels))
 }
 
 impl Rules {

@@ -68,7 +68,8 @@ pub struct Content {
     rule: Arc<str>,
     names: [Arc<str>; 4],
     hold: u64,
-    labels: Vec<Arc<str>>,
+    /// The model it listens to.
+    stream: usize,
     /// Class of each label.
     classes: Vec<usize>,
     /// Averaged evidence, by [`State`].
@@ -88,20 +89,32 @@ struct Rival {
 }
 
 impl Content {
-    /// A smoother whose new states must lead for `hold_s` seconds before they are reported.
-    pub fn new(hold_s: f64) -> Self {
+    /// A smoother whose new states must lead for `hold_s` seconds before they are reported, for the
+    /// model `stream` with these labels.
+    pub fn new(hold_s: f64, stream: usize, labels: &[Arc<str>]) -> Self {
         Content {
             rule: Arc::from(RULE),
             names: State::ALL.map(|state| Arc::from(state.as_str())),
             hold: SampleIdx::from_secs_f64(hold_s).0,
-            labels: Vec::new(),
-            classes: Vec::new(),
+            stream,
+            classes: labels.iter().map(|label| class(label)).collect(),
             evidence: [0.0; 4],
             last_end: None,
             state: None,
             rival: None,
             next_episode: FIRST_EPISODE,
         }
+    }
+
+    /// Whether scores of these labels tell speech and music from the rest.
+    pub fn is_told_by(labels: &[Arc<str>]) -> bool {
+        let has = |state: State| labels.iter().any(|label| class(label) == state as usize);
+        has(State::Speech) && has(State::Music)
+    }
+
+    /// The model it listens to.
+    pub fn stream(&self) -> usize {
+        self.stream
     }
 
     /// The state in force; `None` before the first window. Silence is assumed until something else
@@ -115,7 +128,7 @@ impl Content {
         self.state.map_or("", State::as_str)
     }
 
-    /// Takes a window of the event model (other kinds are ignored) and reports a change of state
+    /// Takes a window of its model (others are ignored) and reports a change of state
     /// as an instant of kind `content`: it starts where the new state began to lead.
     pub fn observe(
         &mut self,
@@ -123,12 +136,8 @@ impl Content {
         noise_floor_dbfs: f32,
         emit: &mut dyn FnMut(Decision),
     ) {
-        if seen.kind != Kind::Event || self.last_end.is_some_and(|end| seen.end <= end) {
+        if seen.stream != self.stream || self.last_end.is_some_and(|end| seen.end <= end) {
             return;
-        }
-        if !super::engine::same_labels(&self.labels, seen.labels) {
-            self.labels = seen.labels.to_vec();
-            self.classes = seen.labels.iter().map(|label| class(label)).collect();
         }
         let classes = self.classes.iter().copied();
         let now = evidence(classes, seen.scores, seen.level_dbfs, noise_floor_dbfs);
@@ -186,6 +195,7 @@ impl Content {
         emit(Decision {
             phase: Phase::Instant,
             kind: Kind::Content,
+            stream: self.stream,
             rule: Arc::clone(&self.rule),
             label: Arc::clone(&self.names[best as usize]),
             episode,
@@ -254,15 +264,13 @@ mod tests {
     /// Feeds windows of 1 s every 0.5 s: scores of Speech, Music, Silence and Dog, and the level.
     /// Gives the changes with the second in which they were decided.
     fn feed(content: &mut Content, rows: &[([f32; 4], f32)]) -> Vec<(String, f64)> {
-        let labels: Vec<Arc<str>> = ["Speech", "Music", "Silence", "Dog"].map(Arc::from).into();
         let mut log = Vec::new();
         for (turn, (scores, level_dbfs)) in rows.iter().enumerate() {
             let start = SampleIdx(turn as u64 * 8_000);
             let seen = Observation {
-                kind: Kind::Event,
+                stream: 0,
                 start,
                 end: start + 16_000,
-                labels: &labels,
                 scores,
                 level_dbfs: *level_dbfs,
             };
@@ -283,10 +291,19 @@ mod tests {
     const UNKNOWN: ([f32; 4], f32) = ([0.1, 0.1, 0.0, 0.1], -25.0);
     const MUTED: ([f32; 4], f32) = ([0.9, 0.0, 0.0, 0.0], -110.0);
 
+    fn labels() -> [Arc<str>; 4] {
+        ["Speech", "Music", "Silence", "Dog"].map(Arc::from)
+    }
+
+    fn smoother() -> Content {
+        assert!(Content::is_told_by(&labels()) && !Content::is_told_by(&labels()[1..]));
+        Content::new(2.0, 0, &labels())
+    }
+
     #[test]
     fn each_state_is_reached_and_reported_once() {
         let check = |row: ([f32; 4], f32), expected: &[&str]| {
-            let mut content = Content::new(2.0);
+            let mut content = smoother();
             assert_eq!(content.label(), "");
             let log = feed(&mut content, &[row; 20]);
             let names: Vec<&str> = log.iter().map(|(name, _)| name.as_str()).collect();
@@ -302,19 +319,19 @@ mod tests {
 
     #[test]
     fn a_state_must_hold_before_it_counts() {
-        let mut content = Content::new(2.0);
+        let mut content = smoother();
         let mut rows = vec![SPEECH; 3];
         assert_eq!(feed(&mut content, &rows), [("speech".to_owned(), 2.0)]);
         assert_eq!(content.state(), Some(State::Speech));
 
         // A cough of half a second in speech changes nothing.
         rows = [vec![SPEECH; 8], vec![DOG], vec![SPEECH; 8]].concat();
-        let mut content = Content::new(2.0);
+        let mut content = smoother();
         assert_eq!(feed(&mut content, &rows).len(), 1);
 
         // Silence after speech is reported once the words have faded and it has held.
         rows = [vec![SPEECH; 8], vec![ROOM; 12]].concat();
-        let mut content = Content::new(2.0);
+        let mut content = smoother();
         let log = feed(&mut content, &rows);
         assert_eq!(log.len(), 2);
         assert_eq!(log[1].0, "silence");
@@ -328,6 +345,6 @@ mod tests {
         let rows: Vec<_> = (0..100)
             .map(|at| if at % 8 < 4 { speech } else { music })
             .collect();
-        assert_eq!(feed(&mut Content::new(2.0), &rows).len(), 1);
+        assert_eq!(feed(&mut smoother(), &rows).len(), 1);
     }
 }

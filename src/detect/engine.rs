@@ -1,8 +1,8 @@
 //! Runs the rules over observations and reports decisions.
 //!
 //! Order: within one observation, rules in their own order and labels in the rule's order. The
-//! order of labels in a model changes nothing. Nothing is allocated while the labels of a kind stay
-//! the same.
+//! order of labels in a model changes nothing, and neither does which model answers first. Nothing
+//! is allocated after the start.
 //!
 //! - A *hit* is an observation at or over the threshold that the level gate and the vetoes let
 //!   pass, outside the refractory time. A rule fires on a hit when `hits` of the last `of`
@@ -20,37 +20,43 @@ use super::rule::Rule;
 use super::track::{Open, Seen, Step, Track};
 use super::{Decision, Observation};
 use crate::clock::SampleIdx;
-use crate::event::{Kind, Phase};
+use crate::config::KnownModel;
+use crate::event::Phase;
 
-/// How long the last scores of another model may keep a rule from starting, in samples (3 s): a
-/// model that has stopped answering must not silence the others.
+/// How long the last scores of another model may keep a rule from starting, in samples (3 s, or the
+/// length of its windows): a model that has stopped answering must not silence the others.
 const VETO_MEMORY: u64 = 48_000;
 
-/// The decision engine. A pure function of its rules and observations.
+/// The decision engine. A pure function of its rules, models and observations.
 #[derive(Debug)]
 pub struct Engine {
+    rules: Vec<Rule>,
+    /// By rule, and within a rule by model.
     watches: Vec<Watch>,
-    heard: [Heard; Kind::ALL.len()],
+    streams: Vec<Stream>,
     next_episode: u64,
     /// Observations that end at or before this were made of sound before a gap.
     resumed_at: SampleIdx,
 }
 
-/// The newest observation of one kind.
-#[derive(Debug, Default)]
-struct Heard {
-    labels: Vec<Arc<str>>,
+/// The newest observation of one model.
+#[derive(Debug)]
+struct Stream {
     scores: Vec<f32>,
     end: Option<SampleIdx>,
+    /// Length of the newest observation in samples.
+    len: u64,
 }
 
-/// A rule with the state of its labels.
+/// The labels that a rule watches in one model, with their state.
 #[derive(Debug)]
 struct Watch {
-    rule: Rule,
+    /// Index of the rule.
+    rule: usize,
+    stream: usize,
     tracks: Vec<Track>,
     vetoes: Vec<Veto>,
-    /// Observations since the tracks were bound or sound was interrupted.
+    /// Observations since the start or since sound was interrupted.
     turn: u64,
     /// Starts of the last `of` observations, by turn.
     starts: Vec<SampleIdx>,
@@ -65,16 +71,42 @@ struct Watch {
 /// Where a vetoing label stands among the last scores.
 #[derive(Debug, Clone, Copy)]
 struct Veto {
-    kind: usize,
+    stream: usize,
     index: usize,
 }
 
 impl Engine {
-    /// An engine that has heard nothing.
-    pub fn new(rules: Vec<Rule>) -> Self {
+    /// An engine that has heard nothing of `models`; observations name them by their place here.
+    pub fn new(rules: Vec<Rule>, models: &[KnownModel]) -> Self {
+        let mut watches = Vec::new();
+        for (at, rule) in rules.iter().enumerate() {
+            let position = |stream: usize, label: &Arc<str>| {
+                let labels = &models.get(stream)?.labels;
+                let index = labels.iter().position(|name| name == label)?;
+                Some(Veto { stream, index })
+            };
+            let vetoes: Vec<Veto> = rule
+                .veto
+                .iter()
+                .flat_map(|label| (0..models.len()).filter_map(move |s| position(s, label)))
+                .collect();
+            for (stream, positions) in rule.positions(models).into_iter().enumerate() {
+                if !positions.is_empty() {
+                    watches.push(Watch::new(rule, at, stream, positions, vetoes.clone()));
+                }
+            }
+        }
         Engine {
-            watches: rules.into_iter().map(Watch::new).collect(),
-            heard: std::array::from_fn(|_| Heard::default()),
+            rules,
+            watches,
+            streams: models
+                .iter()
+                .map(|model| Stream {
+                    scores: vec![0.0; model.labels.len()],
+                    end: None,
+                    len: 0,
+                })
+                .collect(),
             next_episode: 0,
             resumed_at: SampleIdx(0),
         }
@@ -82,7 +114,7 @@ impl Engine {
 
     /// The rules in their order, with the thresholds in force.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule> {
-        self.watches.iter().map(|watch| &watch.rule)
+        self.rules.iter()
     }
 
     /// Episodes that have started and not ended.
@@ -94,32 +126,31 @@ impl Engine {
             .count()
     }
 
-    /// Takes one observation and reports what follows from it.
+    /// Takes one observation and reports what follows from it. Real-time safe.
     ///
-    /// Observations of one kind arrive in the order of their ends; one that is not newer than the
-    /// last of its kind, or that ends before the last [`Engine::close`], is ignored. A score that
-    /// is missing or not a number counts as 0. Real-time safe while the labels of a kind stay the
-    /// same.
+    /// Observations of one model arrive in the order of their ends; one that is not newer than the
+    /// last of its model, or that ends before the last [`Engine::close`], is ignored, as one of a
+    /// model that the engine does not know is. A score that is missing or not a number counts as 0.
     pub fn observe(&mut self, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
-        let kind = seen.kind as usize;
-        let stale = self.heard[kind].end.is_some_and(|end| seen.end <= end);
+        let Some(stream) = self.streams.get_mut(seen.stream) else {
+            return;
+        };
+        let stale = stream.end.is_some_and(|end| seen.end <= end);
         if stale || seen.end <= self.resumed_at {
             return;
         }
-        if !same_labels(&self.heard[kind].labels, seen.labels) {
-            self.bind(seen, emit);
-        }
-        let heard = &mut self.heard[kind];
-        heard.end = Some(seen.end);
-        for (at, slot) in heard.scores.iter_mut().enumerate() {
+        stream.end = Some(seen.end);
+        stream.len = seen.end.0.saturating_sub(seen.start.0);
+        for (at, slot) in stream.scores.iter_mut().enumerate() {
             *slot = match seen.scores.get(at) {
                 Some(score) if !score.is_nan() => score.clamp(0.0, 1.0),
                 _ => 0.0,
             };
         }
         for watch in &mut self.watches {
-            if watch.rule.kind == seen.kind {
-                watch.observe(seen, &self.heard, &mut self.next_episode, emit);
+            if watch.stream == seen.stream {
+                let rule = &self.rules[watch.rule];
+                watch.observe(rule, seen, &self.streams, &mut self.next_episode, emit);
             }
         }
     }
@@ -129,23 +160,24 @@ impl Engine {
     /// on. Refractory times go on.
     pub fn close(&mut self, at: SampleIdx, emit: &mut dyn FnMut(Decision)) {
         self.resumed_at = self.resumed_at.max(at);
-        for heard in &mut self.heard {
-            heard.end = None;
+        for stream in &mut self.streams {
+            stream.end = None;
         }
         for watch in &mut self.watches {
-            watch.interrupt(emit);
+            watch.interrupt(&self.rules[watch.rule], emit);
         }
     }
 
-    /// Interrupts the rules of one kind at `at`, for its model has failed: their open episodes end, their
+    /// Interrupts what comes from one model at `at`, for it has failed: its open episodes end, its
     /// confirmations begin anew, and its last scores veto nothing any more.
-    pub fn close_kind(&mut self, kind: Kind, at: SampleIdx, emit: &mut dyn FnMut(Decision)) {
-        let heard = &mut self.heard[kind as usize];
-        heard.end = heard.end.max(Some(at));
-        heard.scores.fill(0.0);
+    pub fn close_stream(&mut self, stream: usize, at: SampleIdx, emit: &mut dyn FnMut(Decision)) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.end = stream.end.max(Some(at));
+            stream.scores.fill(0.0);
+        }
         for watch in &mut self.watches {
-            if watch.rule.kind == kind {
-                watch.interrupt(emit);
+            if watch.stream == stream {
+                watch.interrupt(&self.rules[watch.rule], emit);
             }
         }
     }
@@ -162,108 +194,72 @@ impl Engine {
                 "threshold {threshold} is out of range; use over 0 to 1"
             ));
         }
-        let Some(watch) = self
-            .watches
-            .iter_mut()
-            .find(|watch| *watch.rule.name == *rule)
-        else {
+        let Some(at) = self.rules.iter().position(|known| *known.name == *rule) else {
             let names: Vec<&str> = self.rules().map(|rule| rule.name.as_ref()).collect();
             return Err(format!(
                 "there is no rule '{rule}'; the rules are {}",
                 names.join(", ")
             ));
         };
-        watch.rule.threshold = threshold;
-        for track in &mut watch.tracks {
-            track.threshold = watch.rule.threshold_of(&track.label);
-            track.release = watch.rule.release_of(&track.label);
+        let rule = &mut self.rules[at];
+        rule.threshold = threshold;
+        for watch in self.watches.iter_mut().filter(|watch| watch.rule == at) {
+            for track in &mut watch.tracks {
+                track.threshold = rule.threshold_of(&track.label);
+                track.release = rule.release_of(&track.label);
+            }
         }
         Ok(())
-    }
-
-    /// Binds the rules to the labels of a model seen for the first time, or changed.
-    fn bind(&mut self, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
-        let heard = &mut self.heard[seen.kind as usize];
-        heard.labels = seen.labels.to_vec();
-        heard.scores = vec![0.0; seen.labels.len()];
-        for watch in &mut self.watches {
-            if watch.rule.kind == seen.kind {
-                watch.bind(seen.labels, emit);
-            }
-            watch.vetoes.clear();
-            for label in &watch.rule.veto {
-                for (kind, heard) in self.heard.iter().enumerate() {
-                    if let Some(index) = heard.labels.iter().position(|name| name == label) {
-                        watch.vetoes.push(Veto { kind, index });
-                    }
-                }
-            }
-        }
     }
 }
 
 impl Watch {
-    fn new(rule: Rule) -> Self {
+    fn new(
+        rule: &Rule,
+        at: usize,
+        stream: usize,
+        positions: Vec<(Arc<str>, usize)>,
+        vetoes: Vec<Veto>,
+    ) -> Self {
+        let tracks: Vec<Track> = positions
+            .into_iter()
+            .map(|(label, index)| Track::new(rule, label, index))
+            .collect();
         Watch {
-            tracks: Vec::new(),
-            vetoes: Vec::new(),
+            rule: at,
+            stream,
+            vetoes,
             turn: 0,
             starts: vec![SampleIdx(0); rule.of as usize],
-            recent: Vec::new(),
-            raw: Vec::new(),
+            recent: vec![0.0; tracks.len() * rule.of as usize],
+            raw: vec![0.0; tracks.len() * rule.smooth],
             locked_until: SampleIdx(0),
-            rule,
+            tracks,
         }
-    }
-
-    fn bind(&mut self, labels: &[Arc<str>], emit: &mut dyn FnMut(Decision)) {
-        let positions = self.rule.positions(labels);
-        let same = positions.len() == self.tracks.len()
-            && positions
-                .iter()
-                .zip(&self.tracks)
-                .all(|((label, _), track)| *label == track.label);
-        if same {
-            for ((_, index), track) in positions.iter().zip(&mut self.tracks) {
-                track.index = *index;
-            }
-            return;
-        }
-        self.interrupt(emit);
-        let before = std::mem::take(&mut self.tracks);
-        self.tracks = positions
-            .into_iter()
-            .map(|(label, index)| {
-                let old = before.iter().find(|track| track.label == label);
-                let ready_at = old.map_or(SampleIdx(0), Track::ready_at);
-                Track::new(&self.rule, label, index, ready_at)
-            })
-            .collect();
-        self.recent = vec![0.0; self.tracks.len() * self.rule.of as usize];
-        self.raw = vec![0.0; self.tracks.len() * self.rule.smooth];
     }
 
     fn observe(
         &mut self,
+        rule: &Rule,
         seen: &Observation<'_>,
-        heard: &[Heard; Kind::ALL.len()],
+        streams: &[Stream],
         next_episode: &mut u64,
         emit: &mut dyn FnMut(Decision),
     ) {
-        let rule = &self.rule;
         let tracks = self.tracks.len();
         let of = u64::from(rule.of);
         let row = (self.turn % of) as usize;
         let raw_row = (self.turn % rule.smooth as u64) as usize;
-        let scores = &heard[seen.kind as usize].scores;
+        let scores = &streams[self.stream].scores;
         // A comparison with NaN fails, so a gate holds against an unknown level.
         let gate = rule.min_level_db == f32::NEG_INFINITY || seen.level_dbfs >= rule.min_level_db;
         let vetoed = self.vetoes.iter().any(|veto| {
-            let other = &heard[veto.kind];
+            let other = &streams[veto.stream];
+            let memory = other.len.max(VETO_MEMORY);
             other.scores[veto.index] >= rule.veto_threshold
                 && other
                     .end
-                    .is_some_and(|end| seen.end.0.saturating_sub(end.0) <= VETO_MEMORY)
+                    .is_some_and(|end| seen.end.0.saturating_sub(end.0) <= memory)
         });
         self.starts[row] = seen.start;
         for at in 0..tracks {
@@ -286,7 +282,7 @@ impl Watch {
             );
             match step {
                 Step::Quiet => {}
-                Step::Ended(open) => emit(decision(rule, track, Phase::End, open)),
+                Step::Ended(open) => emit(decision(rule, seen.stream, track, Phase::End, open)),
                 Step::Confirmed { back } => {
                     let first = self.turn - u64::from(back);
                     let peak = (first..=self.turn)
@@ -303,10 +299,10 @@ impl Watch {
                     if rule.is_instant() {
                         track.fired(rule, seen.end);
                         self.locked_until = seen.end + rule.lockout;
-                        emit(decision(rule, track, Phase::Instant, open));
+                        emit(decision(rule, seen.stream, track, Phase::Instant, open));
                     } else {
                         track.open = Some(open);
-                        emit(decision(rule, track, Phase::Start, open));
+                        emit(decision(rule, seen.stream, track, Phase::Start, open));
                     }
                 }
             }
@@ -314,21 +310,22 @@ impl Watch {
         self.turn += 1;
     }
 
-    fn interrupt(&mut self, emit: &mut dyn FnMut(Decision)) {
+    fn interrupt(&mut self, rule: &Rule, emit: &mut dyn FnMut(Decision)) {
         self.turn = 0;
         self.raw.fill(0.0);
         for track in &mut self.tracks {
-            if let Some(open) = track.interrupt(&self.rule) {
-                emit(decision(&self.rule, track, Phase::End, open));
+            if let Some(open) = track.interrupt(rule) {
+                emit(decision(rule, self.stream, track, Phase::End, open));
             }
         }
     }
 }
 
-fn decision(rule: &Rule, track: &Track, phase: Phase, open: Open) -> Decision {
+fn decision(rule: &Rule, stream: usize, track: &Track, phase: Phase, open: Open) -> Decision {
     Decision {
         phase,
         kind: rule.kind,
+        stream,
         rule: Arc::clone(&rule.name),
         label: Arc::clone(&track.label),
         episode: open.episode,
@@ -340,22 +337,24 @@ fn decision(rule: &Rule, track: &Track, phase: Phase, open: Open) -> Decision {
     }
 }
 
-/// Pointers are compared first: a model hands out the same labels each time.
-pub(super) fn same_labels(bound: &[Arc<str>], seen: &[Arc<str>]) -> bool {
-    bound.len() == seen.len()
-        && bound
-            .iter()
-            .zip(seen)
-            .all(|(bound, seen)| Arc::ptr_eq(bound, seen) || bound == seen)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Confirm, RuleConfig, Seconds};
+    use crate::event::Kind;
 
-    fn labels(names: &[&str]) -> Vec<Arc<str>> {
-        names.iter().map(|name| Arc::from(*name)).collect()
+    /// A model called after its first label.
+    fn model(kind: Kind, labels: &[&str]) -> KnownModel {
+        KnownModel {
+            kind,
+            name: labels[0].to_lowercase().into(),
+            labels: labels.iter().map(|name| Arc::from(*name)).collect(),
+        }
+    }
+
+    /// An event model.
+    fn sounds(labels: &[&str]) -> KnownModel {
+        model(Kind::Event, labels)
     }
 
     fn rule(kind: Kind, labels: &[&str]) -> RuleConfig {
@@ -369,31 +368,31 @@ mod tests {
         }
     }
 
-    fn engine(rules: &[RuleConfig]) -> Engine {
-        Engine::new(Rule::all_from_config(rules, &[]).unwrap())
+    fn engine(rules: &[RuleConfig], models: &[KnownModel]) -> Engine {
+        Engine::new(Rule::all_from_config(rules, models).unwrap(), models)
     }
 
     /// Feeds windows of 1 s that do not overlap, the first one at `from_s`; gives phase, label and
     /// times in seconds.
     fn feed(
         engine: &mut Engine,
-        kind: Kind,
-        names: &[&str],
+        stream: usize,
         from_s: u64,
         rows: &[&[f32]],
     ) -> Vec<(&'static str, String, u64, Option<u64>)> {
-        let labels = labels(names);
         let mut log = Vec::new();
         for (at, scores) in (from_s..).zip(rows) {
             let seen = Observation {
-                kind,
+                stream,
                 start: SampleIdx(at * 16_000),
                 end: SampleIdx((at + 1) * 16_000),
-                labels: &labels,
                 scores,
                 level_dbfs: -40.0,
             };
-            engine.observe(&seen, &mut |decision| log.push(plain(&decision)));
+            engine.observe(&seen, &mut |decision| {
+                assert_eq!(decision.stream, stream);
+                log.push(plain(&decision));
+            });
         }
         log
     }
@@ -409,13 +408,14 @@ mod tests {
 
     #[test]
     fn two_of_three_starts_with_the_first_hit() {
-        let mut engine = engine(&[RuleConfig {
+        let rules = [RuleConfig {
             confirm: Confirm { hits: 2, of: 3 },
             ..rule(Kind::Event, &["Dog"])
-        }]);
+        }];
+        let mut engine = engine(&rules, &[sounds(&["Dog"])]);
         let rows: [&[f32]; 7] = [&[0.6], &[0.1], &[0.1], &[0.7], &[0.0], &[0.6], &[0.1]];
         assert_eq!(
-            feed(&mut engine, Kind::Event, &["Dog"], 0, &rows),
+            feed(&mut engine, 0, 0, &rows),
             [
                 ("start", "Dog".into(), 3, None),
                 ("end", "Dog".into(), 3, Some(6)),
@@ -428,11 +428,12 @@ mod tests {
         let config = rule(Kind::Event, &["Alarm"]);
         let rows: [&[f32]; 6] = [&[0.9], &[0.0], &[0.0], &[0.9], &[0.0], &[0.0]];
         let episodes = |hold: f64| {
-            let mut engine = engine(&[RuleConfig {
+            let rules = [RuleConfig {
                 hold: Seconds::new(hold).unwrap(),
                 ..config.clone()
-            }]);
-            let log = feed(&mut engine, Kind::Event, &["Alarm"], 0, &rows);
+            }];
+            let mut engine = engine(&rules, &[sounds(&["Alarm"])]);
+            let log = feed(&mut engine, 0, 0, &rows);
             log.iter().filter(|decision| decision.0 == "start").count()
         };
         assert_eq!(episodes(0.0), 2);
@@ -447,11 +448,15 @@ mod tests {
             ..rule(Kind::Keyword, &["go"])
         };
         let fires_at = |music: f32, word_at: u64| {
-            let mut engine = engine(std::slice::from_ref(&config));
-            let row: [&[f32]; 1] = [&[0.0, music]];
-            feed(&mut engine, Kind::Event, &["Dog", "Music"], 0, &row);
-            let row: [&[f32]; 1] = [&[0.9]];
-            !feed(&mut engine, Kind::Keyword, &["go"], word_at, &row).is_empty()
+            let models = [
+                model(Kind::Keyword, &["go"]),
+                sounds(&["Music"]),
+                sounds(&["Dog", "Music"]),
+            ];
+            let mut engine = engine(std::slice::from_ref(&config), &models);
+            // Every model that has the label is looked at, whichever answers.
+            feed(&mut engine, 2, 0, &[&[0.0, music]]);
+            !feed(&mut engine, 0, word_at, &[&[0.9]]).is_empty()
         };
         assert!(fires_at(0.69, 0), "under the veto threshold");
         assert!(!fires_at(0.7, 0), "at the veto threshold");
@@ -461,12 +466,12 @@ mod tests {
 
     #[test]
     fn a_veto_ends_nothing() {
-        let mut engine = engine(&[RuleConfig {
+        let rules = [RuleConfig {
             veto: vec!["Music".into()],
             ..rule(Kind::Event, &["Dog"])
-        }]);
-        let rows: [&[f32]; 2] = [&[0.9, 0.0], &[0.9, 0.9]];
-        let log = feed(&mut engine, Kind::Event, &["Dog", "Music"], 0, &rows);
+        }];
+        let mut engine = engine(&rules, &[sounds(&["Dog", "Music"])]);
+        let log = feed(&mut engine, 0, 0, &[&[0.9, 0.0], &[0.9, 0.9]]);
         assert_eq!(log, [("start", "Dog".into(), 0, None)]);
         assert_eq!(engine.open_episodes(), 1);
     }
@@ -474,12 +479,12 @@ mod tests {
     #[test]
     fn a_quiet_sound_does_not_pass_the_gate() {
         let starts = |min_level_db: Option<f32>| {
-            let mut engine = engine(&[RuleConfig {
+            let rules = [RuleConfig {
                 min_level_db,
                 ..rule(Kind::Event, &["Dog"])
-            }]);
-            let rows: [&[f32]; 1] = [&[0.9]];
-            feed(&mut engine, Kind::Event, &["Dog"], 0, &rows).len()
+            }];
+            let mut engine = engine(&rules, &[sounds(&["Dog"])]);
+            feed(&mut engine, 0, 0, &[&[0.9]]).len()
         };
         assert_eq!(starts(None), 1);
         assert_eq!(starts(Some(-40.0)), 1);
@@ -489,25 +494,26 @@ mod tests {
     #[test]
     fn smoothing_takes_the_mean_of_frames() {
         // 40 ms are four observations: the third full score makes a mean of 0.75.
-        let mut engine = engine(&[RuleConfig {
+        let rules = [RuleConfig {
             smooth: Seconds::new(0.04),
             threshold: 0.75,
             ..rule(Kind::Keyword, &["go"])
-        }]);
-        let rows: [&[f32]; 4] = [&[1.0], &[1.0], &[1.0], &[1.0]];
-        let log = feed(&mut engine, Kind::Keyword, &["go"], 0, &rows);
+        }];
+        let mut engine = engine(&rules, &[model(Kind::Keyword, &["go"])]);
+        let log = feed(&mut engine, 0, 0, &[&[1.0], &[1.0], &[1.0], &[1.0]]);
         assert_eq!(log, [("instant", "go".into(), 2, Some(3))]);
     }
 
     #[test]
     fn one_utterance_fires_one_word() {
         let words = |lockout: f64| {
-            let mut engine = engine(&[RuleConfig {
+            let rules = [RuleConfig {
                 lockout: Seconds::new(lockout),
                 ..rule(Kind::Keyword, &["no", "go"])
-            }]);
+            }];
+            let mut engine = engine(&rules, &[model(Kind::Keyword, &["no", "go"])]);
             let rows: [&[f32]; 3] = [&[0.9, 0.0], &[0.0, 0.9], &[0.9, 0.0]];
-            let log = feed(&mut engine, Kind::Keyword, &["no", "go"], 0, &rows);
+            let log = feed(&mut engine, 0, 0, &rows);
             log.into_iter()
                 .map(|decision| decision.1)
                 .collect::<Vec<_>>()
@@ -517,40 +523,67 @@ mod tests {
     }
 
     #[test]
-    fn a_model_that_changes_its_labels_ends_what_was_open() {
-        let mut engine = engine(&[rule(Kind::Event, &[])]);
-        let rows: [&[f32]; 1] = [&[0.9]];
-        feed(&mut engine, Kind::Event, &["Dog"], 0, &rows);
-        assert_eq!(
-            feed(&mut engine, Kind::Event, &["Cat"], 1, &rows),
-            [
-                ("end", "Dog".into(), 0, Some(1)),
-                ("start", "Cat".into(), 1, None),
-            ]
+    fn a_label_of_two_models_belongs_to_the_first_or_to_the_one_that_is_named() {
+        let models = [
+            model(Kind::Keyword, &["Dog", "go"]),
+            sounds(&["Cat", "Dog"]),
+            sounds(&["Dog", "Owl"]),
+        ];
+        let answers = |labels: &[&str], named: Option<&str>| {
+            let rules = [RuleConfig {
+                model: named.map(str::to_owned),
+                ..rule(Kind::Event, labels)
+            }];
+            let mut engine = engine(&rules, &models);
+            // The second answers first.
+            let mut log = feed(&mut engine, 2, 0, &[&[0.9, 0.9]]);
+            log.extend(feed(&mut engine, 1, 0, &[&[0.9, 0.9]]));
+            log.extend(feed(&mut engine, 0, 0, &[&[0.9, 0.9]]));
+            log.into_iter()
+                .map(|decision| decision.1)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(answers(&["Dog"], None), ["Dog"]);
+        assert_eq!(answers(&["Dog", "Owl"], None), ["Owl", "Dog"]);
+        assert_eq!(answers(&[], None), ["Owl", "Cat", "Dog"]);
+        assert_eq!(answers(&[], Some("dog")), ["Dog", "Owl"]);
+        assert_eq!(answers(&["Dog"], Some("cat")), ["Dog"]);
+        let config = RuleConfig {
+            model: Some("bat".into()),
+            ..rule(Kind::Event, &["Dog"])
+        };
+        let error = Rule::from_config(&config, &models).unwrap_err().to_string();
+        assert!(error.contains("no model 'bat' runs"), "{error}");
+        assert!(error.ends_with("those that do: cat, dog"), "{error}");
+        let config = RuleConfig {
+            model: Some("cat".into()),
+            ..rule(Kind::Event, &["Owl"])
+        };
+        let error = Rule::from_config(&config, &models).unwrap_err().to_string();
+        assert!(
+            error.contains("labels.0: no model has the label 'Owl'"),
+            "{error}"
         );
     }
 
     #[test]
     fn sound_from_before_a_gap_is_ignored() {
-        let mut engine = engine(&[rule(Kind::Event, &["Dog"])]);
+        let mut engine = engine(&[rule(Kind::Event, &["Dog"])], &[sounds(&["Dog"])]);
         let rows: [&[f32]; 1] = [&[0.9]];
-        feed(&mut engine, Kind::Event, &["Dog"], 0, &rows);
+        feed(&mut engine, 0, 0, &rows);
         let mut log = Vec::new();
         engine.close(SampleIdx(48_000), &mut |decision| {
             log.push(plain(&decision))
         });
         assert_eq!(log, [("end", "Dog".into(), 0, Some(1))]);
-        assert!(feed(&mut engine, Kind::Event, &["Dog"], 2, &rows).is_empty());
-        assert_eq!(feed(&mut engine, Kind::Event, &["Dog"], 3, &rows).len(), 1);
-        assert!(
-            feed(&mut engine, Kind::Event, &["Dog"], 3, &rows).is_empty(),
-            "the same again"
-        );
+        assert!(feed(&mut engine, 0, 2, &rows).is_empty());
+        assert_eq!(feed(&mut engine, 0, 3, &rows).len(), 1);
+        assert!(feed(&mut engine, 0, 3, &rows).is_empty(), "the same again");
     }
 
     #[test]
     fn a_model_that_fails_ends_its_own_episodes_alone() {
-        let mut engine = engine(&[
+        let rules = [
             rule(Kind::Event, &["Dog"]),
             RuleConfig {
                 name: "words".to_owned(),
@@ -558,38 +591,36 @@ mod tests {
                 veto: vec!["Dog".into()],
                 ..rule(Kind::Keyword, &["go"])
             },
-        ]);
+        ];
+        let mut engine = engine(&rules, &[model(Kind::Keyword, &["go"]), sounds(&["Dog"])]);
         let hit: [&[f32]; 1] = [&[0.6]];
-        assert!(feed(&mut engine, Kind::Keyword, &["go"], 0, &hit).is_empty());
-        feed(&mut engine, Kind::Event, &["Dog"], 0, &[&[0.9]]);
+        assert!(feed(&mut engine, 0, 0, &hit).is_empty());
+        feed(&mut engine, 1, 0, &[&[0.9]]);
         let mut log = Vec::new();
-        engine.close_kind(Kind::Event, SampleIdx(16_000), &mut |decision| {
+        engine.close_stream(1, SampleIdx(16_000), &mut |decision| {
             log.push(plain(&decision));
         });
         assert_eq!(log, [("end", "Dog".into(), 0, Some(1))]);
         assert_eq!(
-            feed(&mut engine, Kind::Keyword, &["go"], 1, &hit).len(),
+            feed(&mut engine, 0, 1, &hit).len(),
             1,
             "the word goes on being confirmed, and the dead model vetoes nothing"
         );
-        assert_eq!(
-            feed(&mut engine, Kind::Event, &["Dog"], 1, &[&[0.9]]).len(),
-            1
-        );
+        assert_eq!(feed(&mut engine, 1, 1, &[&[0.9]]).len(), 1);
     }
 
     #[test]
     fn a_threshold_can_be_set_while_running() {
-        let mut engine = engine(&[RuleConfig {
+        let rules = [RuleConfig {
             thresholds: [("Cat".to_owned(), 0.4)].into(),
             ..rule(Kind::Event, &["Dog", "Cat"])
-        }]);
+        }];
+        let mut engine = engine(&rules, &[sounds(&["Dog", "Cat"])]);
         let rows: [&[f32]; 1] = [&[0.6, 0.0]];
-        let names = ["Dog", "Cat"];
         engine.set_threshold("r", 0.7).unwrap();
-        assert!(feed(&mut engine, Kind::Event, &names, 0, &rows).is_empty());
+        assert!(feed(&mut engine, 0, 0, &rows).is_empty());
         engine.set_threshold("r", 0.6).unwrap();
-        assert_eq!(feed(&mut engine, Kind::Event, &names, 1, &rows).len(), 1);
+        assert_eq!(feed(&mut engine, 0, 1, &rows).len(), 1);
         let rule = engine.rules().next().unwrap();
         assert_eq!((rule.threshold(), rule.threshold_of("Cat")), (0.6, 0.4));
         assert!((rule.release_of("Cat") - 0.3).abs() < 1e-6);
@@ -604,15 +635,15 @@ mod tests {
     }
 
     fn engine_error(name: &str, threshold: f32) -> String {
-        let mut engine = engine(&[rule(Kind::Event, &["Dog"])]);
+        let mut engine = engine(&[rule(Kind::Event, &["Dog"])], &[sounds(&["Dog"])]);
         engine.set_threshold(name, threshold).unwrap_err()
     }
 
     #[test]
     fn a_rule_with_an_unknown_label_is_refused() {
-        let known = labels(&["Smoke detector, smoke alarm", "Dog"]);
+        let known = [sounds(&["Smoke detector, smoke alarm", "Dog"])];
         let config = rule(Kind::Event, &["Dogs"]);
-        let error = Rule::from_config(&config, &[(Kind::Event, &known)]).unwrap_err();
+        let error = Rule::from_config(&config, &known).unwrap_err();
         assert_eq!(
             error.to_string(),
             "rule 'r': labels.0: no model has the label 'Dogs'; did you mean 'Dog'?"

@@ -11,8 +11,8 @@ pub const SILENCE_DBFS: f32 = -120.0;
 
 /// Samples in a slice (10 ms), the grain of every level.
 const SLICE: usize = (PIPELINE_RATE_HZ / 100) as usize;
-/// Slices kept: 10.24 s, the longest window of any model.
-const KEPT: usize = 1024;
+/// Slices kept: 30.72 s, longer than the longest window.
+const KEPT: usize = 3072;
 /// Slices in the live level (100 ms).
 const LIVE: usize = 10;
 /// Slices in one minimum of the noise floor (1 s).
@@ -97,7 +97,7 @@ impl LevelMeter {
         self.over(LIVE)
     }
 
-    /// Level of the newest `samples` in dBFS, to the grain of 10 ms; at most the last 10.24 s, and
+    /// Level of the newest `samples` in dBFS, to the grain of 10 ms; at most the last 30.72 s, and
     /// no more than was heard.
     pub fn level_over_dbfs(&self, samples: usize) -> f32 {
         self.over(samples.div_ceil(SLICE))

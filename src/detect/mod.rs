@@ -30,15 +30,13 @@ use crate::event::{Kind, Phase};
 /// The scores of one model over one stretch of sound.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
-    /// Which recogniser.
-    pub kind: Kind,
+    /// Which of the models, by its place in the list that the engine was told.
+    pub stream: usize,
     /// First sample of the frame or window.
     pub start: SampleIdx,
     /// One past its last sample.
     pub end: SampleIdx,
-    /// Labels in the model's order.
-    pub labels: &'a [Arc<str>],
-    /// One score a label, `0.0..=1.0`.
+    /// One score a label in the model's order, `0.0..=1.0`.
     pub scores: &'a [f32],
     /// Level of the stretch, in dB relative to full scale.
     pub level_dbfs: f32,
@@ -51,7 +49,9 @@ pub struct Decision {
     pub phase: Phase,
     /// What the rule listens to.
     pub kind: Kind,
-    /// Its name.
+    /// The model it comes from, by its place in the list that the engine was told.
+    pub stream: usize,
+    /// Name of the rule.
     pub rule: Arc<str>,
     /// The label that fired it.
     pub label: Arc<str>,

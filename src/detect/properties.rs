@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Decision, Engine, Observation, Rule};
 use crate::clock::SampleIdx;
-use crate::config::{Confirm, RuleConfig, Seconds};
+use crate::config::{Confirm, KnownModel, RuleConfig, Seconds};
 use crate::event::{Kind, Phase};
 
 const LABELS: [&str; 5] = ["a", "b", "c", "_unknown_", "loud"];
@@ -93,8 +93,12 @@ fn rule() -> impl Strategy<Value = RuleConfig> {
         )
 }
 
-fn labels(order: [usize; 5]) -> Vec<Arc<str>> {
-    order.map(|at| Arc::from(LABELS[at])).to_vec()
+fn model(kind: Kind, order: [usize; 5]) -> KnownModel {
+    KnownModel {
+        kind,
+        name: "model".into(),
+        labels: order.iter().map(|at| Arc::from(LABELS[*at])).collect(),
+    }
 }
 
 /// When each step is: frames of 25 ms every 10 ms, or windows of 1 s every 0.5 s. A gap skips more
@@ -119,8 +123,7 @@ fn stretches(kind: Kind, steps: &[Step]) -> Vec<(SampleIdx, SampleIdx)> {
 fn run(rule: &RuleConfig, steps: &[Step], order: [usize; 5]) -> (Vec<Logged>, usize) {
     let rule = Rule::from_config(rule, &[]).unwrap();
     let kind = rule.kind();
-    let mut engine = Engine::new(vec![rule]);
-    let labels = labels(order);
+    let mut engine = Engine::new(vec![rule], &[model(kind, order)]);
     let mut log = Vec::new();
     let mut heard_to = SampleIdx(0);
     for (at, (step, (start, end))) in steps.iter().zip(stretches(kind, steps)).enumerate() {
@@ -130,10 +133,9 @@ fn run(rule: &RuleConfig, steps: &[Step], order: [usize; 5]) -> (Vec<Logged>, us
         }
         let scores = order.map(|at| step.scores[at]);
         let seen = Observation {
-            kind,
+            stream: 0,
             start,
             end,
-            labels: &labels,
             scores: &scores,
             level_dbfs: step.level_dbfs,
         };
@@ -239,6 +241,37 @@ proptest! {
         numbers.sort_unstable();
         numbers.dedup();
         prop_assert_eq!(numbers.len(), count, "an episode number came twice");
+    }
+
+    #[test]
+    fn two_models_with_a_shared_label_never_give_two_starts(
+        rule in rule(),
+        steps in steps(),
+        others in steps(),
+        late in 0_usize..4,
+    ) {
+        let rule = RuleConfig { kind: Kind::Event, smooth: None, lockout: None, ..rule };
+        let models = [model(Kind::Event, AS_IS), model(Kind::Event, AS_IS)];
+        let mut engine = Engine::new(vec![Rule::from_config(&rule, &models).unwrap()], &models);
+        let mut log: Vec<Logged> = Vec::new();
+        // Both hear the same sound, and the second answers `late` windows after the first.
+        let times = stretches(Kind::Event, &steps);
+        for at in 0..times.len() + late {
+            let answers = [(0, Some(at), &steps), (1, at.checked_sub(late), &others)];
+            for (stream, at, own) in answers {
+                let Some((at, (start, end))) = at.and_then(|at| Some((at, *times.get(at)?))) else {
+                    continue;
+                };
+                let step = &own[at % own.len()];
+                let (scores, level_dbfs) = (&step.scores, step.level_dbfs);
+                let seen = Observation { stream, start, end, scores, level_dbfs };
+                engine.observe(&seen, &mut |decision| log.push((Some(at), decision)));
+            }
+        }
+        engine.close(SampleIdx(u64::MAX), &mut |decision| log.push((None, decision)));
+        // Panics where a label starts twice without an end.
+        episodes(&log);
+        prop_assert!(log.iter().all(|(_, decision)| decision.stream == 0));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! One `[[rule]]` compiled: thresholds, ratios and sample counts in place of text and seconds.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::clock::SampleIdx;
-use crate::config::{RuleConfig, is_reportable};
+use crate::config::{KnownModel, RuleConfig, is_reportable};
 use crate::event::Kind;
 
 /// Where a release threshold is not given, this part of the threshold: far enough below it that a
@@ -34,6 +35,8 @@ pub struct RuleError {
 pub struct Rule {
     pub(super) name: Arc<str>,
     pub(super) kind: Kind,
+    /// The only model it watches, where it names one.
+    pub(super) model: Option<Arc<str>>,
     /// Empty: every reportable label.
     pub(super) labels: Vec<Arc<str>>,
     pub(super) threshold: f32,
@@ -57,7 +60,7 @@ impl Rule {
     /// As [`Rule::from_config`].
     pub fn all_from_config(
         rules: &[RuleConfig],
-        known: &[(Kind, &[Arc<str>])],
+        known: &[KnownModel],
     ) -> Result<Vec<Rule>, RuleError> {
         rules
             .iter()
@@ -71,10 +74,7 @@ impl Rule {
     ///
     /// # Errors
     /// When a value is out of range or a label is in none of the models.
-    pub fn from_config(
-        config: &RuleConfig,
-        known: &[(Kind, &[Arc<str>])],
-    ) -> Result<Rule, RuleError> {
+    pub fn from_config(config: &RuleConfig, known: &[KnownModel]) -> Result<Rule, RuleError> {
         let mut problems = config.problems();
         problems.extend(config.label_problems(known));
         if let Some(problem) = problems.into_iter().next() {
@@ -108,6 +108,7 @@ impl Rule {
         Ok(Rule {
             name: Arc::from(config.name.as_str()),
             kind: config.kind,
+            model: config.model.as_deref().map(Arc::from),
             labels: names(&config.labels),
             threshold: config.threshold,
             own_thresholds: config
@@ -163,27 +164,40 @@ impl Rule {
         self.kind == Kind::Keyword
     }
 
-    /// The labels it watches in a model with `labels`, with their positions there. The order is
-    /// that of the rule, or by name for a rule over every label, so that decisions do not depend
-    /// on the order of a model.
-    pub(super) fn positions(&self, labels: &[Arc<str>]) -> Vec<(Arc<str>, usize)> {
-        if self.labels.is_empty() {
-            let mut all: Vec<_> = labels
-                .iter()
-                .enumerate()
-                .filter(|(_, label)| is_reportable(label))
-                .map(|(at, label)| (Arc::clone(label), at))
-                .collect();
-            all.sort();
-            all
-        } else {
-            self.labels
-                .iter()
-                .filter_map(|label| {
-                    let at = labels.iter().position(|name| name == label)?;
-                    Some((Arc::clone(&labels[at]), at))
-                })
-                .collect()
-        }
+    /// Whether it may watch labels of this model.
+    pub(super) fn watches(&self, model: &KnownModel) -> bool {
+        let is_named = |name: &Arc<str>| *name == model.name;
+        self.kind == model.kind && self.model.as_ref().is_none_or(is_named)
+    }
+
+    /// The labels it watches in each of `models`, with their positions there: a label that several
+    /// have belongs to the first. Within a model the order is that of the rule, or by name for a rule
+    /// over every label, so that decisions do not depend on the order of a model.
+    pub(super) fn positions(&self, models: &[KnownModel]) -> Vec<Vec<(Arc<str>, usize)>> {
+        let mut taken: BTreeSet<Arc<str>> = BTreeSet::new();
+        let own = |model: &KnownModel| -> Vec<(Arc<str>, usize)> {
+            if !self.watches(model) {
+                return Vec::new();
+            }
+            let labels = &model.labels;
+            let mut positions: Vec<(Arc<str>, usize)> = if self.labels.is_empty() {
+                let all = labels.iter().cloned().zip(0..);
+                all.filter(|(label, _)| is_reportable(label)).collect()
+            } else {
+                let wanted = self.labels.iter();
+                wanted
+                    .filter_map(|label| {
+                        let at = labels.iter().position(|name| name == label)?;
+                        Some((Arc::clone(label), at))
+                    })
+                    .collect()
+            };
+            if self.labels.is_empty() {
+                positions.sort();
+            }
+            positions.retain(|(label, _)| taken.insert(Arc::clone(label)));
+            positions
+        };
+        models.iter().map(own).collect()
     }
 }

@@ -62,7 +62,7 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub fn new(rule: &Rule, label: Arc<str>, index: usize, ready_at: SampleIdx) -> Self {
+    pub fn new(rule: &Rule, label: Arc<str>, index: usize) -> Self {
         Track {
             threshold: rule.threshold_of(&label),
             release: rule.release_of(&label),
@@ -70,7 +70,7 @@ impl Track {
             index,
             open: None,
             hits: 0,
-            ready_at,
+            ready_at: SampleIdx(0),
             armed: true,
         }
     }
@@ -118,10 +118,6 @@ impl Track {
         let open = self.open?;
         self.end(rule, open);
         Some(open)
-    }
-
-    pub fn ready_at(&self) -> SampleIdx {
-        self.ready_at
     }
 
     fn end(&mut self, rule: &Rule, open: Open) {

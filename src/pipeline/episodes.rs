@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
-use super::stats::{ModelStats, Stats, best};
+use super::stats::{Stats, best};
 use crate::clock::{SampleIdx, WallClock};
 use crate::detect::{Content, Decision, Engine, Observation};
-use crate::event::{Event, Kind, LabelScore, ModelRef, Phase};
+use crate::event::{Event, LabelScore, ModelRef, Phase};
 
 /// Labels that an event carries at most.
 const EVENT_SCORES: usize = 5;
@@ -25,8 +25,8 @@ pub struct Episodes {
     open: Vec<(u64, Ulid)>,
     clock: WallClock,
     source: Arc<str>,
-    keyword: Option<ModelRef>,
-    event: Option<ModelRef>,
+    /// The models, by stream.
+    models: Vec<ModelRef>,
     stats: Arc<Stats>,
     /// No event reaches beyond this: the end of the source.
     last: SampleIdx,
@@ -49,12 +49,6 @@ impl Episodes {
         clock: WallClock,
         stats: Arc<Stats>,
     ) -> Self {
-        let reference = |model: &Option<ModelStats>| {
-            model.as_ref().map(|model| ModelRef {
-                name: model.info().name.clone(),
-                sha256: model.info().sha256.clone(),
-            })
-        };
         Episodes {
             engine,
             content,
@@ -62,8 +56,13 @@ impl Episodes {
             open: Vec::with_capacity(16),
             clock,
             source: "".into(),
-            keyword: reference(&stats.keyword),
-            event: reference(&stats.event),
+            models: stats
+                .streams()
+                .map(|model| ModelRef {
+                    name: model.info().name.clone(),
+                    sha256: model.info().sha256.clone(),
+                })
+                .collect(),
             stats,
             last: SampleIdx(u64::MAX),
         }
@@ -98,10 +97,12 @@ impl Episodes {
         self.engine.set_threshold(rule, threshold)
     }
 
-    /// Takes an observation and reports what follows. Allocates nothing but events.
+    /// Takes an observation of the model with these `labels` and reports what follows. Allocates
+    /// nothing but events.
     pub fn observe(
         &mut self,
         seen: &Observation<'_>,
+        labels: &[Arc<str>],
         noise_floor_dbfs: impl Fn() -> f32,
         emit: &mut dyn FnMut(Event),
     ) {
@@ -112,9 +113,7 @@ impl Episodes {
             ..
         } = self;
         engine.observe(seen, &mut |decision| found.push(decision));
-        if seen.kind == Kind::Event
-            && let Some(content) = content
-        {
+        if let Some(content) = content {
             let before = content.state();
             content.observe(seen, noise_floor_dbfs(), &mut |decision| {
                 found.push(decision);
@@ -131,7 +130,7 @@ impl Episodes {
             noise_floor_dbfs: noise_floor_dbfs(),
         };
         self.report(seen.end, levels, emit, |_| {
-            best(seen.labels, seen.scores, EVENT_SCORES)
+            best(labels, seen.scores, EVENT_SCORES)
         });
     }
 
@@ -149,21 +148,16 @@ impl Episodes {
             content.interrupt();
         }
         let stats = stats.clone();
-        self.report(at, levels, emit, |kind| {
-            let model = match kind {
-                Kind::Keyword => &stats.keyword,
-                _ => &stats.event,
-            };
-            model
-                .as_ref()
-                .map_or_else(Vec::new, |model| model.top(EVENT_SCORES))
+        self.report(at, levels, emit, |stream| {
+            let model = stats.streams().nth(stream);
+            model.map_or_else(Vec::new, |model| model.top(EVENT_SCORES))
         });
     }
 
-    /// Ends what one model has open, for it has failed; the other goes on.
-    pub fn close_kind(
+    /// Ends what one model has open, for it has failed; the others go on.
+    pub fn close_stream(
         &mut self,
-        kind: Kind,
+        stream: usize,
         at: SampleIdx,
         levels: Levels,
         emit: &mut dyn FnMut(Event),
@@ -174,9 +168,9 @@ impl Episodes {
             found,
             ..
         } = self;
-        engine.close_kind(kind, at, &mut |decision| found.push(decision));
-        if kind == Kind::Event
-            && let Some(content) = content
+        engine.close_stream(stream, at, &mut |decision| found.push(decision));
+        if let Some(content) = content
+            && content.stream() == stream
         {
             content.interrupt();
         }
@@ -189,15 +183,11 @@ impl Episodes {
         at: SampleIdx,
         levels: Levels,
         emit: &mut dyn FnMut(Event),
-        scores: impl Fn(Kind) -> Vec<LabelScore>,
+        scores: impl Fn(usize) -> Vec<LabelScore>,
     ) {
         let mut found = std::mem::take(&mut self.found);
         for decision in found.drain(..) {
             let id = self.id_of(&decision);
-            let model = match decision.kind {
-                Kind::Keyword => &self.keyword,
-                _ => &self.event,
-            };
             emit(Event {
                 id,
                 phase: decision.phase,
@@ -214,8 +204,8 @@ impl Episodes {
                 peak: decision.peak,
                 level_dbfs: levels.level_dbfs,
                 noise_floor_dbfs: levels.noise_floor_dbfs,
-                model: model.clone(),
-                scores: scores(decision.kind),
+                model: self.models.get(decision.stream).cloned(),
+                scores: scores(decision.stream),
                 clip: None,
             });
         }

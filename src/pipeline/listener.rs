@@ -11,9 +11,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::load::Models;
 use super::recognise::{Parts, Recogniser};
-use super::stats::Stats;
+use super::stats::{ModelStats, Stats};
+use super::stream::WindowStream;
 use super::supervise::{Limits, Pace, Sound, SourceFactory, Supervisor, Turn};
-use super::window::Worker;
+use super::worker::Patience;
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, Format};
 use crate::clock::{PIPELINE_RATE_HZ, SampleIdx, WallClock};
@@ -27,6 +28,9 @@ const AHEAD: Duration = Duration::from_millis(500);
 const READ: Duration = Duration::from_millis(100);
 /// How long dropping a pipeline waits for its threads.
 const END: Duration = Duration::from_secs(2);
+/// How long a pipeline that is told to stop still waits for windows in hand; what is left of [`END`] is
+/// for the device.
+const LAST_WINDOWS: Duration = Duration::from_millis(1200);
 
 /// Takes what the pipeline reports; must not block for long.
 pub type Reporter = Box<dyn Fn(Report) + Send>;
@@ -92,6 +96,8 @@ enum Order {
 pub struct Pipeline {
     orders: Sender<Order>,
     stats: Arc<Stats>,
+    /// Of the workers: a stop limits it.
+    patience: Vec<Patience>,
     ended: Receiver<()>,
 }
 
@@ -107,7 +113,7 @@ impl Pipeline {
             pace,
             limits,
             front,
-            models: Models { keyword, event },
+            models: Models { keyword, windows },
             engine,
             content,
             origin,
@@ -115,16 +121,26 @@ impl Pipeline {
         } = setup;
         let stats = Arc::new(Stats::new(
             &spec,
-            keyword.as_ref().map(|(info, _)| info.clone()),
-            event.as_ref().map(|(info, ..)| info.clone()),
+            keyword
+                .as_ref()
+                .map(|model| ModelStats::new(model.info.clone())),
+            windows
+                .iter()
+                .map(|model| {
+                    let info = model.info.clone();
+                    ModelStats::windowed(info, model.window_frames, model.hop_frames)
+                })
+                .collect(),
         ));
-        let event = event
-            .map(|(_, slot, window)| Worker::spawn(slot, window.frames()).map(|w| (w, window)))
-            .transpose()?;
+        let windows = windows
+            .into_iter()
+            .map(WindowStream::start)
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let patience = windows.iter().map(WindowStream::patience).collect();
         let recogniser = Recogniser::new(Parts {
             front,
-            keyword: keyword.map(|(_, slot)| slot),
-            event,
+            keyword: keyword.map(|model| model.slot),
+            windows,
             engine,
             content,
             stats: stats.clone(),
@@ -157,6 +173,7 @@ impl Pipeline {
         Ok(Pipeline {
             orders,
             stats,
+            patience,
             ended,
         })
     }
@@ -200,8 +217,12 @@ impl Pipeline {
         answer.recv_timeout(limit).ok()
     }
 
-    /// Asks it to end; [`Report::Ended`] follows.
+    /// Asks it to end; [`Report::Ended`] follows. Windows in hand are waited for a little.
     pub fn stop(&self) {
+        let limit = Instant::now() + LAST_WINDOWS;
+        for patience in &self.patience {
+            patience.ends_at(limit);
+        }
         self.send(Order::Stop);
     }
 
@@ -269,7 +290,7 @@ impl Listener {
             ))
         });
         let report = std::mem::replace(&mut self.report, Box::new(drop));
-        // The source and the worker are gone before the daemon is told.
+        // The source and the workers are gone before the daemon is told.
         if catch_unwind(AssertUnwindSafe(|| drop(self))).is_err() {
             tracing::error!("the listener has crashed while it ended");
         }

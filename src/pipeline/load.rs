@@ -6,19 +6,32 @@
 use std::sync::Arc;
 
 use super::slot::{Factory, Slot};
-use super::window::FrameWindow;
+use super::window::Windows;
+use super::worker::pool_steps_back;
+use crate::audio::resample::Resampler;
+use crate::clock::PIPELINE_RATE_HZ;
+use crate::config::KnownModel;
 use crate::event::Kind;
 use crate::features::N_MELS;
-use crate::models::{Classifier, ModelError, ModelInfo, Spotter};
+use crate::models::{Classifier, Input, ModelError, ModelInfo, Spotter};
 
-/// Frames and windows that each model scores before it is ready.
+/// Frames, and windows of frames, that a small model scores before it is ready.
 const WARM_UP: usize = 5;
 
-/// The event model and its schedule.
-#[derive(Clone)]
-pub struct EventModel {
-    /// Makes the model.
-    pub make: Factory<dyn Classifier>,
+/// A model that is stepped on every frame, warm.
+pub struct Stepped {
+    /// What it is.
+    pub info: ModelInfo,
+    /// The model.
+    pub slot: Slot<dyn Spotter>,
+}
+
+/// A model that is run on windows, warm, and its schedule.
+pub struct Windowed {
+    /// What it is.
+    pub info: ModelInfo,
+    /// The model.
+    pub slot: Slot<dyn Classifier>,
     /// Length of a window in frames of 10 ms.
     pub window_frames: usize,
     /// Distance between windows in frames of 10 ms.
@@ -26,80 +39,126 @@ pub struct EventModel {
 }
 
 /// The models of a pipeline, warm.
+#[derive(Default)]
 pub struct Models {
     /// The keyword model, `None` where it is switched off.
-    pub keyword: Option<(ModelInfo, Slot<dyn Spotter>)>,
-    /// The event model and its windows, `None` where it is switched off.
-    pub event: Option<(ModelInfo, Slot<dyn Classifier>, FrameWindow)>,
+    pub keyword: Option<Stepped>,
+    /// The models on windows, in the order of the configuration.
+    pub windows: Vec<Windowed>,
 }
 
 impl Models {
-    /// Makes and warms the models.
+    /// The models as rules see them; their order is that of the streams of observations.
+    pub fn known(&self) -> Vec<KnownModel> {
+        let keyword = self.keyword.iter().map(|model| &model.info);
+        known(keyword, self.windows.iter().map(|model| &model.info))
+    }
+}
+
+/// The list of models that rules and observations refer to.
+pub(super) fn known<'a>(
+    keyword: impl Iterator<Item = &'a ModelInfo>,
+    windows: impl Iterator<Item = &'a ModelInfo>,
+) -> Vec<KnownModel> {
+    let keyword = keyword.map(|info| (Kind::Keyword, info));
+    keyword
+        .chain(windows.map(|info| (Kind::Event, info)))
+        .map(|(kind, info)| KnownModel {
+            kind,
+            name: info.name.clone(),
+            labels: info.labels.clone(),
+        })
+        .collect()
+}
+
+impl Stepped {
+    /// Makes and warms a model.
     ///
     /// # Errors
-    /// When a model cannot be made, or fails on silence.
-    pub fn load(
-        keyword: Option<Factory<dyn Spotter>>,
-        event: Option<EventModel>,
-    ) -> Result<Self, ModelError> {
-        Ok(Models {
-            keyword: keyword.map(load_keyword).transpose()?,
-            event: event.map(load_event).transpose()?,
-        })
-    }
-
-    /// The labels of the models, by what rules call their kind.
-    pub fn labels(&self) -> Vec<(Kind, Arc<[Arc<str>]>)> {
-        let keyword = self.keyword.iter().map(|(info, _)| (Kind::Keyword, info));
-        let event = self.event.iter().map(|(info, ..)| (Kind::Event, info));
-        keyword
-            .chain(event)
-            .map(|(kind, info)| (kind, info.labels.clone()))
-            .collect()
-    }
-}
-
-fn load_keyword(make: Factory<dyn Spotter>) -> Result<(ModelInfo, Slot<dyn Spotter>), ModelError> {
-    let mut slot = Slot::new(make)?;
-    let info = slot
-        .run(|model| {
-            let info = model.info().clone();
-            let mut scores = vec![0.0; info.labels.len()];
-            for _ in 0..WARM_UP {
-                model.step(&[0.0; N_MELS], &mut scores);
-            }
-            model.reset();
-            Ok(info)
-        })
-        .map_err(|reason| ModelError::Format(reason.to_string()))?;
-    Ok((info, slot))
-}
-
-fn load_event(
-    model: EventModel,
-) -> Result<(ModelInfo, Slot<dyn Classifier>, FrameWindow), ModelError> {
-    let window = FrameWindow::new(model.window_frames, model.hop_frames);
-    let mut slot = Slot::new(model.make)?;
-    let info = slot
-        .run(|classifier| {
-            let info = classifier.info().clone();
-            let silence = vec![0.0; window.frames() * N_MELS];
-            let mut scores = Vec::with_capacity(info.labels.len());
-            for _ in 0..WARM_UP {
-                scores.clear();
-                classifier.classify(&silence, &mut scores)?;
-            }
-            if scores.len() == info.labels.len() {
+    /// When it cannot be made, or fails on silence.
+    pub fn load(make: Factory<dyn Spotter>) -> Result<Self, ModelError> {
+        let mut slot = Slot::new(make)?;
+        let info = slot
+            .run(|model| {
+                let info = model.info().clone();
+                let mut scores = vec![0.0; info.labels.len()];
+                for _ in 0..WARM_UP {
+                    model.step(&[0.0; N_MELS], &mut scores);
+                }
+                model.reset();
                 Ok(info)
-            } else {
-                Err(ModelError::Shape(format!(
-                    "model {}: expected {} scores, got {}",
-                    info.name,
-                    info.labels.len(),
-                    scores.len()
-                )))
-            }
+            })
+            .map_err(failed)?;
+        Ok(Stepped { info, slot })
+    }
+}
+
+impl Windowed {
+    /// Makes and warms a model. Without `window_frames` its windows are its own, without
+    /// `hop_frames` they come every half a window.
+    ///
+    /// # Errors
+    /// When it cannot be made, or fails on silence.
+    pub fn load(
+        make: Factory<dyn Classifier>,
+        window_frames: Option<usize>,
+        hop_frames: Option<usize>,
+    ) -> Result<Self, ModelError> {
+        let mut slot = Slot::new(make)?;
+        let (info, window_frames) = slot
+            .run(|model| {
+                let info = model.info().clone();
+                let window_frames = window_frames.unwrap_or(info.window_frames).max(1);
+                warm_up(model, &info, window_frames)?;
+                Ok((info, window_frames))
+            })
+            .map_err(failed)?;
+        Ok(Windowed {
+            info,
+            slot,
+            window_frames,
+            hop_frames: hop_frames.unwrap_or(window_frames / 2).max(1),
         })
-        .map_err(|reason| ModelError::Format(reason.to_string()))?;
-    Ok((info, slot, window))
+    }
+
+    /// Its windows, with nothing in them yet.
+    pub fn windows(&self) -> Windows {
+        Windows::new(self.info.input, self.window_frames, self.hop_frames)
+    }
+}
+
+/// Small models see a few windows of silence; of a large one each takes a while, so it sees one.
+fn warm_up(
+    model: &mut dyn Classifier,
+    info: &ModelInfo,
+    window_frames: usize,
+) -> Result<(), ModelError> {
+    let (silence, turns) = match info.input {
+        Input::LogMel => (vec![0.0; window_frames * N_MELS], WARM_UP),
+        Input::Samples { rate_hz } => {
+            // Whatever rate it hears must be within reach.
+            Resampler::between(PIPELINE_RATE_HZ, rate_hz)
+                .map_err(|error| ModelError::Shape(format!("model {}: {error}", info.name)))?;
+            pool_steps_back();
+            (vec![0.0; window_frames * rate_hz as usize / 100], 1)
+        }
+    };
+    let mut scores = Vec::with_capacity(info.labels.len());
+    for _ in 0..turns {
+        scores.clear();
+        model.classify(&silence, &mut scores)?;
+    }
+    if scores.len() == info.labels.len() {
+        return Ok(());
+    }
+    Err(ModelError::Shape(format!(
+        "model {}: expected {} scores, got {}",
+        info.name,
+        info.labels.len(),
+        scores.len()
+    )))
+}
+
+fn failed(reason: Arc<str>) -> ModelError {
+    ModelError::Format(reason.to_string())
 }

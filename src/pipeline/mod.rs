@@ -1,11 +1,14 @@
-//! The sound path at run time: the source and its supervisor, the listener thread, the window worker.
+//! The sound path at run time: the source and its supervisor, the listener thread, the window workers.
 //!
 //! | file | does |
 //! |---|---|
 //! | `listener` | the thread: reads, resamples, feeds recognition, obeys the daemon |
 //! | `supervise` | opens the source, notices failure and silence, opens it again |
 //! | `recognise` | samples in, events out: level, log-mel, keyword step, windows |
-//! | `window` | the newest frames, and the worker that scores windows of them |
+//! | `window` | the newest frames and samples, and when a window of them is due |
+//! | `stream` | the models on windows, as the listener feeds them |
+//! | `worker` | the thread that scores the windows of one model |
+//! | `shed` | which model gives way when they cannot all keep up |
 //! | `episodes` | decisions become events |
 //! | `load` | makes and warms the models |
 //! | `slot` | a model that is made anew after it has failed |
@@ -18,14 +21,18 @@ mod episodes;
 mod listener;
 mod load;
 mod recognise;
+mod shed;
 mod slot;
 pub mod stats;
+mod stream;
 mod supervise;
 mod window;
+mod worker;
 
 pub use listener::{Pipeline, Report, Reporter, Setup};
-pub use load::{EventModel, Models};
+pub use load::{Models, Stepped, Windowed};
 pub use recognise::{Parts, Recogniser};
 pub use slot::{Factory, Slot};
+pub use stream::WindowStream;
 pub use supervise::{Limits, Pace, SourceFactory};
-pub use window::{FrameWindow, Worker};
+pub use window::FrameWindow;

@@ -10,10 +10,11 @@ use std::time::Instant;
 use super::episodes::{Episodes, Levels};
 use super::slot::Slot;
 use super::stats::Stats;
-use super::window::{FrameWindow, Job, Worker};
+use super::stream::{WindowStream, WindowStreams};
+use super::worker::Job;
 use crate::clock::{SampleIdx, WallClock};
 use crate::detect::{Content, Engine, LevelMeter, Observation};
-use crate::event::{Event, Kind};
+use crate::event::Event;
 use crate::features::{Frontend, HOP};
 use crate::models::Spotter;
 
@@ -23,8 +24,6 @@ const DISPLAY_KEEP: f32 = 0.977;
 /// Silence added behind the end of a source, in hops (0.3 s): the keyword model answers a little
 /// later than it hears, and the last word of a file counts too.
 const TAIL_HOPS: usize = 30;
-/// Windows looked back on when asking whether the worker keeps up.
-const KEEP_UP_OF: u32 = 20;
 
 /// What recognition is made of.
 pub struct Parts {
@@ -32,8 +31,8 @@ pub struct Parts {
     pub front: Box<dyn Frontend>,
     /// The keyword model.
     pub keyword: Option<Slot<dyn Spotter>>,
-    /// The thread of the event model, and the windows it is given.
-    pub event: Option<(Worker, FrameWindow)>,
+    /// The models on windows.
+    pub windows: Vec<WindowStream>,
     /// The rules.
     pub engine: Engine,
     /// The content state.
@@ -64,7 +63,7 @@ impl Recogniser {
         let Parts {
             mut front,
             keyword,
-            event,
+            windows,
             engine,
             content,
             stats,
@@ -87,11 +86,8 @@ impl Recogniser {
                 ],
                 keyword,
                 keyword_fault: None,
-                event,
-                event_fault: None,
-                due: false,
-                skips: 0,
-                is_behind: false,
+                first_window: usize::from(stats.keyword.is_some()),
+                windows: WindowStreams::new(windows, stats.clone()),
                 meter: LevelMeter::new(),
                 episodes: Episodes::new(engine, content, clock, stats.clone()),
                 complete,
@@ -172,14 +168,8 @@ impl Recogniser {
             let left = HOP - self.rest.len();
             self.push(&silence[..left], emit);
             // The last sound is in one more window; silence alone is in none.
-            let mut to_due = self
-                .hearing
-                .event
-                .as_ref()
-                .map_or(0, |(_, window)| window.frames_to_due());
+            let to_due = self.hearing.windows.begin_tail();
             for _ in 0..TAIL_HOPS.max(to_due) {
-                self.hearing.windows_wanted(to_due > 0);
-                to_due = to_due.saturating_sub(1);
                 self.hop(&silence, emit);
             }
             self.hearing.wait(emit);
@@ -213,25 +203,19 @@ impl Recogniser {
         hearing
             .keyword_fault
             .clone()
-            .or_else(|| hearing.event_fault.clone())
-            .or_else(|| {
-                hearing
-                    .is_behind
-                    .then(|| "the event model cannot keep up: most windows are skipped".into())
-            })
+            .or_else(|| hearing.windows.fault())
     }
 
     fn hop(&mut self, hop: &[f32], emit: &mut dyn FnMut(Event)) {
         let begun = Instant::now();
         let hearing = &mut self.hearing;
         hearing.meter.push(hop);
+        hearing.windows.samples(self.at + HOP as u64, hop);
         self.front
             .push(hop, &mut |end, frame| hearing.frame(end, frame, emit));
         hearing.stats.frames.record(begun.elapsed());
         self.at = self.at + HOP as u64;
-        if std::mem::take(&mut hearing.due) {
-            hearing.hand_over(emit);
-        }
+        hearing.hand_over(emit);
     }
 }
 
@@ -241,14 +225,9 @@ struct Hearing {
     keyword_fault: Option<Arc<str>>,
     /// Scores of the keyword model.
     scores: Vec<f32>,
-    event: Option<(Worker, FrameWindow)>,
-    event_fault: Option<Arc<str>>,
-    /// Whether the newest frame completes a window.
-    due: bool,
-    /// One bit a window, the newest lowest; set for those that were skipped.
-    skips: u32,
-    /// Whether most windows are skipped: from over a half until no more than a quarter are.
-    is_behind: bool,
+    windows: WindowStreams,
+    /// Stream of the first of them.
+    first_window: usize,
     meter: LevelMeter,
     episodes: Episodes,
     complete: bool,
@@ -258,9 +237,7 @@ struct Hearing {
 impl Hearing {
     /// One frame of the front end. Allocates nothing but events.
     fn frame(&mut self, end: SampleIdx, frame: &[f32], emit: &mut dyn FnMut(Event)) {
-        if let Some((_, window)) = &mut self.event {
-            self.due |= window.push(end, frame);
-        }
+        self.windows.frame(end, frame);
         let (Some(slot), Some(model)) = (&mut self.keyword, &self.stats.keyword) else {
             return;
         };
@@ -278,112 +255,92 @@ impl Hearing {
         self.keyword_fault = None;
         model.show(&self.scores, DISPLAY_KEEP);
         let seen = Observation {
-            kind: Kind::Keyword,
+            stream: 0,
             start: SampleIdx(end.0.saturating_sub(HOP as u64)),
             end,
-            labels: &model.info().labels,
             scores: &self.scores,
             level_dbfs: self.meter.level_dbfs(),
         };
         let floor = || self.meter.noise_floor_dbfs();
-        self.episodes.observe(&seen, floor, emit);
+        let labels = &model.info().labels;
+        self.episodes.observe(&seen, labels, floor, emit);
     }
 
-    fn windows_wanted(&mut self, wanted: bool) {
-        self.due &= wanted;
-    }
-
-    /// Gives the newest window to the worker.
+    /// Gives the windows that are due to their workers.
     fn hand_over(&mut self, emit: &mut dyn FnMut(Event)) {
-        let (Some((worker, window)), Some(model)) = (&self.event, &self.stats.event) else {
-            return;
-        };
-        let (start, end) = window.span();
-        let samples = usize::try_from(end.0 - start.0).unwrap_or(usize::MAX);
-        let level_dbfs = self.meter.level_over_dbfs(samples);
-        let skipped = worker.submit(|job| {
-            job.start = start;
-            job.end = end;
-            job.level_dbfs = level_dbfs;
-            job.frames.clear();
-            job.frames.extend_from_slice(window.newest());
-        });
-        if skipped {
-            model.skip();
-        }
-        self.skips = (self.skips << 1 | u32::from(skipped)) & ((1 << KEEP_UP_OF) - 1);
-        self.is_behind = match self.skips.count_ones() {
-            few if few * 4 <= KEEP_UP_OF => false,
-            many if many * 2 > KEEP_UP_OF => true,
-            _ => self.is_behind,
-        };
-        if self.complete {
+        if self.windows.hand_over(&self.meter) && self.complete {
             self.wait(emit);
+        }
+        // What it has open would not end before it is tried again.
+        if let Some((at, end)) = self.windows.take_left_out() {
+            let stream = self.first_window + at;
+            let levels = self.levels();
+            self.episodes.close_stream(stream, end, levels, emit);
         }
     }
 
     /// Takes every window that is under way.
     fn wait(&mut self, emit: &mut dyn FnMut(Event)) {
-        while let Some(job) = self
-            .event
-            .as_ref()
-            .and_then(|(worker, _)| worker.done_blocking())
-        {
-            self.scored(job, emit);
+        while let Some((at, job)) = self.windows.done(true) {
+            self.scored(at, job, emit);
         }
     }
 
     /// Takes every window that is done.
     fn poll(&mut self, emit: &mut dyn FnMut(Event)) {
-        while let Some(job) = self.event.as_ref().and_then(|(worker, _)| worker.done()) {
-            self.scored(job, emit);
+        while let Some((at, job)) = self.windows.done(false) {
+            self.scored(at, job, emit);
         }
     }
 
-    fn scored(&mut self, job: Job, emit: &mut dyn FnMut(Event)) {
-        let (Some((worker, _)), Some(model)) = (&self.event, &self.stats.event) else {
+    /// Takes a window of the model `at`.
+    fn scored(&mut self, at: usize, job: Job, emit: &mut dyn FnMut(Event)) {
+        let Some(model) = self.stats.windows.get(at) else {
             return;
         };
         model.times.record(job.took);
-        let (wanted, got) = (model.info().labels.len(), job.scores.len());
+        let info = model.info();
+        let stream = self.first_window + at;
+        let (wanted, got) = (info.labels.len(), job.scores.len());
         let failure = job.failure.clone().or_else(|| {
-            (wanted != got).then(|| {
-                format!("the event model gave {got} scores for its {wanted} labels").into()
-            })
+            (wanted != got)
+                .then(|| format!("{} gave {got} scores for its {wanted} labels", info.name).into())
         });
-        let had_failed = std::mem::replace(&mut self.event_fault, failure).is_some();
-        if self.event_fault.is_some() {
-            if !had_failed {
-                let levels = Levels {
-                    level_dbfs: job.level_dbfs,
-                    noise_floor_dbfs: self.meter.noise_floor_dbfs(),
-                };
-                self.episodes.close_kind(Kind::Event, job.end, levels, emit);
-            }
-        } else {
+        let failed = failure.is_some();
+        if self.windows.set_fault(at, failure) {
+            let levels = Levels {
+                level_dbfs: job.level_dbfs,
+                noise_floor_dbfs: self.meter.noise_floor_dbfs(),
+            };
+            self.episodes.close_stream(stream, job.end, levels, emit);
+        }
+        if !failed {
             model.show(&job.scores, 0.0);
             let seen = Observation {
-                kind: Kind::Event,
+                stream,
                 start: job.start,
                 end: job.end,
-                labels: &model.info().labels,
                 scores: &job.scores,
                 level_dbfs: job.level_dbfs,
             };
             let floor = || self.meter.noise_floor_dbfs();
-            self.episodes.observe(&seen, floor, emit);
+            self.episodes.observe(&seen, &info.labels, floor, emit);
         }
-        worker.recycle(job);
+        self.windows.recycle(at, job);
     }
 
     /// Ends everything that is open.
     fn close(&mut self, at: SampleIdx, emit: &mut dyn FnMut(Event)) {
         self.poll(emit);
-        let levels = Levels {
+        let levels = self.levels();
+        self.episodes.close(at, levels, emit);
+    }
+
+    fn levels(&self) -> Levels {
+        Levels {
             level_dbfs: self.meter.level_dbfs(),
             noise_floor_dbfs: self.meter.noise_floor_dbfs(),
-        };
-        self.episodes.close(at, levels, emit);
+        }
     }
 
     fn reset(&mut self) {
@@ -394,9 +351,6 @@ impl Hearing {
             });
             self.keyword_fault = reset.err();
         }
-        if let Some((_, window)) = &mut self.event {
-            window.reset();
-        }
-        self.due = false;
+        self.windows.reset();
     }
 }

@@ -3,12 +3,16 @@
 //! Everything here is an atomic that one thread writes and others read, so that the daemon can
 //! answer `status` without asking (or waiting for) the listener. Nothing here decides anything.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::command::{Live, ModelStatus, SourceStatus};
+use super::load;
+use crate::clock::PIPELINE_RATE_HZ;
+use crate::command::{Live, ModelStatus, SourceStatus, TopScore};
+use crate::config::KnownModel;
 use crate::event::{Kind, LabelScore};
+use crate::features::HOP;
 use crate::models::ModelInfo;
 
 /// Buckets of a histogram to each doubling of time; eight keep a quantile within 5 %.
@@ -51,20 +55,20 @@ impl Histogram {
     }
 
     /// The time that the share `q` (`0.0..=1.0`) of the steps does not exceed, in microseconds;
-    /// 0 before the first step.
+    /// 0 before the first step. Allocates nothing.
     pub fn quantile_us(&self, q: f64) -> f32 {
-        let counts: Vec<u64> = self
-            .buckets
-            .iter()
-            .map(|bucket| u64::from(bucket.load(Relaxed)))
-            .collect();
-        let total: u64 = counts.iter().sum();
+        let counts = || {
+            self.buckets
+                .iter()
+                .map(|bucket| u64::from(bucket.load(Relaxed)))
+        };
+        let total: u64 = counts().sum();
         if total == 0 {
             return 0.0;
         }
         let wanted = ((q * total as f64).ceil() as u64).clamp(1, total);
         let mut seen = 0;
-        for (bucket, count) in counts.iter().enumerate() {
+        for (bucket, count) in counts().enumerate() {
             seen += count;
             if seen >= wanted {
                 let octave = (1_u64 << (bucket / PER_OCTAVE)) as f64;
@@ -104,7 +108,10 @@ pub struct ModelStats {
     info: ModelInfo,
     /// Times of its steps or windows.
     pub times: Histogram,
+    /// Length and distance of its windows in seconds; `None` where it is stepped on every frame.
+    windows_s: Option<(f64, f64)>,
     skipped: AtomicU64,
+    is_aside: AtomicBool,
     scores: Box<[AtomicF32]>,
 }
 
@@ -113,10 +120,31 @@ impl ModelStats {
     pub fn new(info: ModelInfo) -> Self {
         ModelStats {
             times: Histogram::new(),
+            windows_s: None,
             skipped: AtomicU64::new(0),
+            is_aside: AtomicBool::new(false),
             scores: info.labels.iter().map(|_| AtomicF32::new(0.0)).collect(),
             info,
         }
+    }
+
+    /// The same for a model on windows of `window_frames` frames every `hop_frames`.
+    pub fn windowed(info: ModelInfo, window_frames: usize, hop_frames: usize) -> Self {
+        let seconds = |frames: usize| (frames * HOP) as f64 / f64::from(PIPELINE_RATE_HZ);
+        ModelStats {
+            windows_s: Some((seconds(window_frames), seconds(hop_frames))),
+            ..ModelStats::new(info)
+        }
+    }
+
+    /// Length and distance of its windows in seconds; `None` where it is stepped on every frame.
+    pub fn windows_s(&self) -> Option<(f64, f64)> {
+        self.windows_s
+    }
+
+    /// Says whether its windows are left out for another model.
+    pub fn set_aside(&self, is_aside: bool) {
+        self.is_aside.store(is_aside, Relaxed);
     }
 
     /// What the model is.
@@ -157,6 +185,8 @@ impl ModelStats {
             labels: self.info.labels.len(),
             steps: self.times.count(),
             skipped: self.skipped(),
+            is_aside: self.is_aside.load(Relaxed),
+            windows_s: self.windows_s,
             p50_us: self.times.quantile_us(0.5),
             p99_us: self.times.quantile_us(0.99),
         }
@@ -183,8 +213,8 @@ pub struct Stats {
     pub frames: Histogram,
     /// The keyword model, where it runs.
     pub keyword: Option<ModelStats>,
-    /// The event model, where it runs.
-    pub event: Option<ModelStats>,
+    /// The models on windows, in the order of the configuration.
+    pub windows: Vec<ModelStats>,
     samples: AtomicU64,
     lost: AtomicU64,
     gaps: AtomicU64,
@@ -198,11 +228,11 @@ pub struct Stats {
 
 impl Stats {
     /// Nothing heard yet.
-    pub fn new(spec: &str, keyword: Option<ModelInfo>, event: Option<ModelInfo>) -> Self {
+    pub fn new(spec: &str, keyword: Option<ModelStats>, windows: Vec<ModelStats>) -> Self {
         Stats {
             frames: Histogram::new(),
-            keyword: keyword.map(ModelStats::new),
-            event: event.map(ModelStats::new),
+            keyword,
+            windows,
             samples: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
@@ -305,46 +335,39 @@ impl Stats {
         }
     }
 
-    /// The labels of the models, by what rules call their kind.
-    pub fn labels(&self) -> Vec<(Kind, Arc<[Arc<str>]>)> {
-        let of = |kind, model: &Option<ModelStats>| {
-            model
-                .as_ref()
-                .map(|model| (kind, model.info.labels.clone()))
-        };
-        [
-            of(Kind::Keyword, &self.keyword),
-            of(Kind::Event, &self.event),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+    /// Every model, in the order of the streams of observations: the keyword model first.
+    pub fn streams(&self) -> impl Iterator<Item = &ModelStats> {
+        self.keyword.iter().chain(&self.windows)
+    }
+
+    /// The models as rules see them, in the same order.
+    pub fn known(&self) -> Vec<KnownModel> {
+        let keyword = self.keyword.iter().map(ModelStats::info);
+        load::known(keyword, self.windows.iter().map(ModelStats::info))
     }
 
     /// The models as `status` shows them.
     pub fn models(&self) -> Vec<ModelStatus> {
-        [&self.keyword, &self.event]
-            .into_iter()
-            .flatten()
-            .map(ModelStats::status)
-            .collect()
+        self.streams().map(ModelStats::status).collect()
     }
 
     /// The live picture with the `n` best labels of each model.
     pub fn live(&self, n: usize) -> Live {
-        let of = |kind: Kind, model: &Option<ModelStats>| {
-            model
-                .iter()
-                .flat_map(|model| model.top(n))
-                .map(|score| (kind, score))
-                .collect::<Vec<_>>()
-        };
-        let mut top = of(Kind::Keyword, &self.keyword);
-        top.extend(of(Kind::Event, &self.event));
+        let keyword = self.keyword.iter().map(|model| (Kind::Keyword, model));
+        let windows = self.windows.iter().map(|model| (Kind::Event, model));
         Live {
             level_dbfs: self.level_dbfs.get(),
             noise_floor_dbfs: self.noise_floor_dbfs.get(),
-            top,
+            top: keyword
+                .chain(windows)
+                .flat_map(|(kind, model)| {
+                    model.top(n).into_iter().map(move |score| TopScore {
+                        kind,
+                        model: model.info.name.clone(),
+                        score,
+                    })
+                })
+                .collect(),
             content: self
                 .content
                 .lock()

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use harkd::clock::SampleIdx;
 use harkd::command::{
     Answer, Command, Live, ModelStatus, Notice, Refusal, Request, RuleStatus, SourceStatus, State,
-    Status,
+    Status, TopScore,
 };
 use harkd::config::Config;
 use harkd::event::{Event, Kind, LabelScore, ModelRef, Phase};
@@ -174,7 +174,14 @@ pub fn live() -> Live {
     Live {
         level_dbfs: -30.0,
         noise_floor_dbfs: -60.0,
-        top: scores().into_iter().map(|s| (Kind::Event, s)).collect(),
+        top: scores()
+            .into_iter()
+            .map(|score| TopScore {
+                kind: Kind::Event,
+                model: "hark-event".into(),
+                score,
+            })
+            .collect(),
         content: "environment".into(),
     }
 }
@@ -204,6 +211,8 @@ fn status(shared: &Shared) -> Status {
             labels: 40,
             steps: 10,
             skipped: 1,
+            is_aside: false,
+            windows_s: Some((1.0, 0.5)),
             p50_us: 900.0,
             p99_us: 1200.0,
         }],

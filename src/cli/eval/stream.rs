@@ -20,7 +20,7 @@ use crate::detect::{Engine, Rule};
 use crate::event::{Event, Kind};
 use crate::features::LogMel;
 use crate::models::{ModelInfo, Spotter};
-use crate::pipeline::stats::Stats;
+use crate::pipeline::stats::{ModelStats, Stats};
 use crate::pipeline::{Factory, Parts, Recogniser, Slot};
 use crate::train::augment::{from_db, rms};
 use crate::train::library::{Library, Sound};
@@ -343,15 +343,16 @@ impl Ear {
 
     /// Every word that the rules report in `pcm`.
     fn hear(&mut self, pcm: &[f32]) -> anyhow::Result<Vec<Event>> {
-        let known: [(Kind, &[Arc<str>]); 1] = [(Kind::Keyword, &self.info.labels)];
+        let stats = Stats::new("eval", Some(ModelStats::new(self.info.clone())), Vec::new());
+        let known = stats.known();
         let rules = Rule::all_from_config(&self.config.rule, &known)?;
         let mut recogniser = Recogniser::new(Parts {
             front: Box::new(LogMel::new()),
             keyword: Some(Slot::new(self.make.clone())?),
-            event: None,
-            engine: Engine::new(rules),
+            windows: Vec::new(),
+            engine: Engine::new(rules, &known),
             content: None,
-            stats: Arc::new(Stats::new("eval", Some(self.info.clone()), None)),
+            stats: Arc::new(stats),
             clock: WallClock::new(Instant::now()),
             complete: true,
         });

@@ -253,11 +253,18 @@ impl View {
         };
         let bar = usize::from(area.width.saturating_sub(2)) / 3;
         let mut lines = Vec::new();
-        let mut kind = "";
+        let mut model = ("", "");
         for entry in &live.top {
-            if entry.kind != kind {
-                kind = &entry.kind;
-                lines.push(Line::styled(kind.to_owned(), DIM));
+            let own = (&*entry.kind, &*entry.model);
+            if own != model {
+                model = own;
+                let several = live
+                    .top
+                    .iter()
+                    .any(|other| other.kind == entry.kind && other.model != entry.model);
+                // The name of a model is of use where another answers the same.
+                let title = if several { own.1 } else { own.0 };
+                lines.push(Line::styled(title.to_owned(), DIM));
             }
             let filled = (entry.score.clamp(0.0, 1.0) * bar as f64).round() as usize;
             lines.push(Line::from(vec![

@@ -30,11 +30,14 @@ impl<'a> StateRecord<'a> {
     }
 }
 
-/// A label, its score and the kind of its model.
+/// A label, its score and its model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TopRecord<'a> {
     /// Sort of recogniser.
     pub kind: Cow<'a, str>,
+    /// Name of the model; empty where a daemon of an earlier version does not say.
+    #[serde(default)]
+    pub model: Cow<'a, str>,
     /// Display name.
     pub label: Cow<'a, str>,
     /// `0.0..=1.0`.
@@ -52,7 +55,7 @@ pub struct LiveRecord<'a> {
     pub noise_floor_dbfs: f64,
     /// The smoothed content state, empty before the first window.
     pub content: Cow<'a, str>,
-    /// Best labels of every model, best first per kind.
+    /// Best labels of every model, best first per model.
     pub top: Vec<TopRecord<'a>>,
 }
 
@@ -66,10 +69,11 @@ impl<'a> From<&'a Live> for LiveRecord<'a> {
             top: live
                 .top
                 .iter()
-                .map(|(kind, entry)| TopRecord {
-                    kind: Cow::Borrowed(kind.as_str()),
-                    label: Cow::Borrowed(&entry.label),
-                    score: score(entry.score),
+                .map(|entry| TopRecord {
+                    kind: Cow::Borrowed(entry.kind.as_str()),
+                    model: Cow::Borrowed(&entry.model),
+                    label: Cow::Borrowed(&entry.score.label),
+                    score: score(entry.score.score),
                 })
                 .collect(),
         }
@@ -112,8 +116,17 @@ pub struct ModelRecord<'a> {
     pub labels: usize,
     /// Frames or windows scored.
     pub steps: u64,
-    /// Windows skipped because a newer one was due.
+    /// Windows skipped because a newer one was due, or for another model.
     pub skipped: u64,
+    /// Whether its windows are left out for a cheaper model that cannot keep up beside it.
+    #[serde(default)]
+    pub set_aside: bool,
+    /// Length of its windows in seconds; `null` where it is stepped on every frame.
+    #[serde(default)]
+    pub window_s: Option<f64>,
+    /// Distance between its windows in seconds; `null` likewise.
+    #[serde(default)]
+    pub hop_s: Option<f64>,
     /// Median time of a step, in microseconds.
     pub p50_us: f64,
     /// 99th percentile of the same.
@@ -210,6 +223,9 @@ impl<'a> From<&'a Status> for StatusRecord<'a> {
                     labels: model.labels,
                     steps: model.steps,
                     skipped: model.skipped,
+                    set_aside: model.is_aside,
+                    window_s: model.windows_s.map(|(window_s, _)| window_s),
+                    hop_s: model.windows_s.map(|(_, hop_s)| hop_s),
                     p50_us: score(model.p50_us),
                     p99_us: score(model.p99_us),
                 })
@@ -251,6 +267,7 @@ mod tests {
 
     use super::super::line;
     use super::*;
+    use crate::command::TopScore;
     use crate::event::{Kind, LabelScore};
 
     #[test]
@@ -268,13 +285,14 @@ mod tests {
             live: Arc::new(Live {
                 level_dbfs: -30.0,
                 noise_floor_dbfs: -60.0,
-                top: vec![(
-                    Kind::Keyword,
-                    LabelScore {
+                top: vec![TopScore {
+                    kind: Kind::Keyword,
+                    model: "hark-keyword".into(),
+                    score: LabelScore {
                         label: "yes".into(),
                         score: 0.5,
                     },
-                )],
+                }],
                 content: "speech".into(),
             }),
             events: 3,

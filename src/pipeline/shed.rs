@@ -1,0 +1,216 @@
+//! Who gives way when several models want more of the machine than there is.
+//!
+//! A model most of whose windows are skipped is behind. While a cheaper one is behind, the dearest is
+//! set aside: its windows are not handed over, and after a while it is tried again, after longer
+//! each time that it did not go well. The cheapest is never set aside. Counts of windows alone decide
+//! here; there is no clock.
+
+/// Windows looked back on when asking whether a model keeps up.
+const KEEP_UP_OF: u32 = 20;
+/// Windows that a model misses when it is set aside for the first time: 8 s with a hop of half a
+/// second, 80 s with the five seconds of the large ones.
+const FIRST_PAUSE: u32 = 16;
+/// And at most.
+const LAST_PAUSE: u32 = 256;
+/// Windows after which a model that was tried again has stood the test.
+const STOOD: u32 = 2 * KEEP_UP_OF;
+
+/// What is known of one model.
+#[derive(Debug, Clone)]
+struct Load {
+    /// One bit a window, the newest lowest; set for those that were skipped.
+    skips: u32,
+    /// Whether most windows are skipped: from over a half until no more than a quarter are.
+    is_behind: bool,
+    /// Windows that it still misses, and the model that it has made room for.
+    aside: Option<(u32, usize)>,
+    /// How many it misses the next time.
+    pause: u32,
+    /// Windows since it was tried again.
+    tried: u32,
+}
+
+/// The models that run on windows, by their number.
+#[derive(Debug, Clone)]
+pub(super) struct Shedding(Vec<Load>);
+
+impl Shedding {
+    /// So many models, all of them well.
+    pub fn new(models: usize) -> Self {
+        Shedding(vec![
+            Load {
+                skips: 0,
+                is_behind: false,
+                aside: None,
+                pause: FIRST_PAUSE,
+                tried: 0,
+            };
+            models
+        ])
+    }
+
+    /// Whether a window of this model may be handed over; to be asked once for each. Allocates nothing.
+    pub fn admits(&mut self, model: usize) -> bool {
+        let Some(load) = self.0.get_mut(model) else {
+            return false;
+        };
+        match &mut load.aside {
+            Some((left, _)) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            aside => {
+                if aside.take().is_some() {
+                    load.tried = 0;
+                    load.skips = 0;
+                    load.is_behind = false;
+                }
+                true
+            }
+        }
+    }
+
+    /// Takes in that a window of this model was handed over, and whether an older one was skipped for
+    /// it; gives the model that is set aside now. `cost` says what a model takes of the machine, in any
+    /// unit. Allocates nothing.
+    pub fn note(
+        &mut self,
+        model: usize,
+        is_skipped: bool,
+        cost: impl Fn(usize) -> f32,
+    ) -> Option<usize> {
+        let load = self.0.get_mut(model)?;
+        load.tried = load.tried.saturating_add(1);
+        if load.tried >= STOOD {
+            load.pause = FIRST_PAUSE;
+        }
+        load.skips = (load.skips << 1 | u32::from(is_skipped)) & ((1 << KEEP_UP_OF) - 1);
+        load.is_behind = match load.skips.count_ones() {
+            few if few * 4 <= KEEP_UP_OF => false,
+            many if many * 2 > KEEP_UP_OF => true,
+            _ => load.is_behind,
+        };
+        if !load.is_behind {
+            return None;
+        }
+        let own = cost(model);
+        let (_, dearest) = (0..self.0.len())
+            .filter(|&other| other != model && self.0[other].aside.is_none())
+            .map(|other| (cost(other), other))
+            .filter(|(cost, _)| *cost > own)
+            .max_by(|a, b| a.0.total_cmp(&b.0))?;
+        let dear = &mut self.0[dearest];
+        dear.aside = Some((dear.pause, model));
+        dear.pause = (dear.pause * 2).min(LAST_PAUSE);
+        // Whether that was enough is judged by the windows from now on.
+        self.0[model].skips = 0;
+        self.0[model].is_behind = false;
+        Some(dearest)
+    }
+
+    /// The first model that is behind.
+    pub fn behind(&self) -> Option<usize> {
+        self.0.iter().position(|load| load.is_behind)
+    }
+
+    /// Whether this model is set aside.
+    pub fn is_aside(&self, model: usize) -> bool {
+        self.0.get(model).is_some_and(|load| load.aside.is_some())
+    }
+
+    /// The first model that is set aside, and the one that it has made room for.
+    pub fn aside(&self) -> Option<(usize, usize)> {
+        let aside = |(at, load): (usize, &Load)| Some((at, load.aside?.1));
+        self.0.iter().enumerate().find_map(aside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The costs of three models: the second is the cheapest, the third the dearest.
+    fn cost(model: usize) -> f32 {
+        [0.5, 0.1, 0.9][model]
+    }
+
+    /// Hands over `n` windows of a model; gives how many were admitted.
+    fn run(shed: &mut Shedding, model: usize, n: u32, is_skipped: bool) -> u32 {
+        let mut admitted = 0;
+        for _ in 0..n {
+            if shed.admits(model) {
+                admitted += 1;
+                shed.note(model, is_skipped, cost);
+            }
+        }
+        admitted
+    }
+
+    #[test]
+    fn a_model_is_behind_from_over_a_half_skipped_to_a_quarter() {
+        let mut shed = Shedding::new(1);
+        run(&mut shed, 0, 10, true);
+        assert_eq!(shed.behind(), None);
+        run(&mut shed, 0, 1, true);
+        assert_eq!(shed.behind(), Some(0));
+        run(&mut shed, 0, 14, false);
+        assert_eq!(shed.behind(), Some(0));
+        run(&mut shed, 0, 1, false);
+        assert_eq!(shed.behind(), None);
+        run(&mut shed, 0, 100, true);
+        assert_eq!(shed.aside(), None, "the only one is never set aside");
+    }
+
+    #[test]
+    fn the_dearest_gives_way_to_a_cheaper_one_and_comes_back() {
+        let mut shed = Shedding::new(3);
+        run(&mut shed, 1, 11, true);
+        assert_eq!(shed.aside(), Some((2, 1)));
+        assert_eq!(shed.behind(), None, "judged anew");
+        assert_eq!(run(&mut shed, 1, 40, false), 40);
+        assert_eq!(run(&mut shed, 2, FIRST_PAUSE, false), 0);
+        assert!(shed.is_aside(2));
+        assert_eq!(run(&mut shed, 2, 1, false), 1, "tried again");
+        assert_eq!(shed.aside(), None);
+
+        // It does not go well again: longer aside. Once it has stood the test, as at first.
+        run(&mut shed, 1, 11, true);
+        assert_eq!(run(&mut shed, 2, 2 * FIRST_PAUSE + 1, false), 1);
+        run(&mut shed, 2, STOOD, false);
+        run(&mut shed, 1, 11, true);
+        assert_eq!(run(&mut shed, 2, FIRST_PAUSE + 1, false), 1);
+    }
+
+    #[test]
+    fn one_after_the_other_gives_way_but_never_the_cheapest() {
+        let mut shed = Shedding::new(3);
+        run(&mut shed, 1, 11, true);
+        run(&mut shed, 1, 11, true);
+        assert!(shed.is_aside(0) && shed.is_aside(2));
+        run(&mut shed, 1, 100, true);
+        assert!(!shed.is_aside(1));
+        assert_eq!(shed.behind(), Some(1));
+    }
+
+    #[test]
+    fn a_dear_model_that_is_behind_itself_moves_no_cheaper_one() {
+        let mut shed = Shedding::new(3);
+        run(&mut shed, 2, 50, true);
+        assert_eq!((shed.behind(), shed.aside()), (Some(2), None));
+    }
+
+    #[test]
+    fn a_model_that_fails_the_test_again_and_again_still_comes_back() {
+        let mut shed = Shedding::new(3);
+        for _ in 0..20 {
+            run(&mut shed, 1, 11, true);
+            let mut missed = 0;
+            while !shed.admits(2) {
+                missed += 1;
+            }
+            assert!((FIRST_PAUSE..=LAST_PAUSE).contains(&missed));
+            // The other dear one comes back too.
+            run(&mut shed, 0, LAST_PAUSE + 1, false);
+        }
+    }
+}
