@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::support::{Fixture, golden, max_abs_diff};
 
-const TOLERANCE: f32 = 1e-4;
+/// Asked are 1e-4; what is reached leaves no room for scores that are rounded on the way out.
+const TOLERANCE: f32 = 5e-6;
 
 /// The only line that `hark` prints for these arguments.
 fn hark(arguments: &[&str]) -> Value {

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::score::Scored;
 use crate::cli::out;
-use crate::outputs::protocol::ScoreRecord;
 use crate::pipeline::stats;
 
 /// A single file that is shorter than this needs no bar, in seconds.
@@ -24,6 +23,13 @@ struct WindowRecord<'a> {
     task: &'a str,
     #[serde(flatten)]
     answer: Answer<'a>,
+}
+
+/// A label and its score, with every digit that the model gives: someone may compare.
+#[derive(Debug, Serialize)]
+struct ScoreRecord<'a> {
+    label: &'a str,
+    score: f32,
 }
 
 /// What the model says.
@@ -82,7 +88,14 @@ impl Show {
                 answer: if self.is_embedding {
                     Answer::Embedding(window.scores)
                 } else {
-                    Answer::Scores(best.iter().map(ScoreRecord::from).collect())
+                    Answer::Scores(
+                        best.iter()
+                            .map(|entry| ScoreRecord {
+                                label: &entry.label,
+                                score: entry.score,
+                            })
+                            .collect(),
+                    )
                 },
             };
             out::line(serde_json::to_string(&record)?)?;
