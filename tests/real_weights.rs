@@ -1,14 +1,16 @@
 //! Published models on their real weights against their own run times on real clips.
 //!
 //! The fixtures hold what the references say (`tests/golden/real.py`, with versions); weights and clips
-//! are not in the repository. They are looked for in `$HARK_DATA` and in `../shared/data`; where there are
+//! are not in the repository. They are looked for in `$HARKD_DATA` and in `../shared/data`; where there are
 //! none, these tests say so and pass.
 
 use std::path::{Path, PathBuf};
 
 use harkd::audio::file::decode_mono_16k;
 use harkd::models::silero::{CHUNK, Silero};
+use harkd::models::speech_gate::SpeechGate;
 use harkd::models::yamnet::{EMBEDDING, Yamnet};
+use harkd::models::{Classifier, Input, ModelError, ModelInfo, Task};
 use harkd::nn::tflite::{Dtype, Options, Tflite, code};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -19,7 +21,7 @@ const TOLERANCE: f32 = 1e-3;
 /// The folder with `models/` and the clips.
 fn data() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let found = std::env::var_os("HARK_DATA").map_or(beside, PathBuf::from);
+    let found = std::env::var_os("HARKD_DATA").map_or(beside, PathBuf::from);
     if found.join("models/yamnet.tflite").is_file() {
         return Some(found);
     }
@@ -233,4 +235,50 @@ fn no_damage_makes_the_reader_panic() {
             });
         }
     });
+}
+
+/// Says that it was asked.
+struct Asked(ModelInfo);
+
+impl Classifier for Asked {
+    fn info(&self) -> &ModelInfo {
+        &self.0
+    }
+
+    fn classify(&mut self, _: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError> {
+        *scores = vec![1.0];
+        Ok(())
+    }
+}
+
+#[test]
+fn a_model_behind_the_gate_is_asked_where_somebody_speaks() {
+    let Some(data) = data() else { return };
+    let vad = || Silero::open(&data.join("models/silero_vad_16k.safetensors")).unwrap();
+    let asked = |rate_hz| {
+        Box::new(Asked(ModelInfo {
+            name: "asked".into(),
+            sha256: "".into(),
+            task: Task::Language,
+            labels: vec!["any".into()].into(),
+            input: Input::Samples { rate_hz },
+            window_frames: 100,
+            parameters: 0,
+            licence: "".into(),
+        }))
+    };
+    let mut gate = SpeechGate::new(asked(16_000), vad()).unwrap();
+    let fixture = fixture("silero.json");
+    let (mut open, mut shut) = (0, 0);
+    for (clip, pcm) in clips(&data, &fixture) {
+        let most = floats(&clip["probabilities"])
+            .into_iter()
+            .fold(0.0, f32::max);
+        let mut scores = Vec::new();
+        gate.classify(&pcm, &mut scores).unwrap();
+        assert_eq!(scores, [f32::from(most >= 0.5)], "{clip}");
+        *if most >= 0.5 { &mut open } else { &mut shut } += 1;
+    }
+    assert!(open >= 3 && shut >= 3, "{open} open, {shut} shut");
+    assert!(SpeechGate::new(asked(48_000), vad()).is_err());
 }

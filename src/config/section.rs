@@ -69,6 +69,8 @@ pub struct EventConfig {
     pub window_s: Option<f64>,
     /// Distance between windows in seconds, at most the window; `None`: half of it.
     pub hop_s: Option<f64>,
+    /// Whether it is asked only where somebody speaks.
+    pub speech_only: bool,
 }
 
 impl Default for EventConfig {
@@ -78,6 +80,7 @@ impl Default for EventConfig {
             model: String::new(),
             window_s: None,
             hop_s: None,
+            speech_only: false,
         }
     }
 }
@@ -95,6 +98,8 @@ pub struct ModelConfig {
     pub window_s: Option<f64>,
     /// Distance between windows in seconds, at most the window; `None`: half of it.
     pub hop_s: Option<f64>,
+    /// Whether it is asked only where somebody speaks.
+    pub speech_only: bool,
 }
 
 impl Default for ModelConfig {
@@ -104,6 +109,7 @@ impl Default for ModelConfig {
             enabled: true,
             window_s: None,
             hop_s: None,
+            speech_only: false,
         }
     }
 }

@@ -102,6 +102,7 @@ struct Wanted<'a> {
     name: &'a str,
     window_s: Option<f64>,
     hop_s: Option<f64>,
+    speech_only: bool,
     /// Which `[[model]]`; `None` for `[event]`.
     at: Option<usize>,
 }
@@ -112,6 +113,7 @@ impl<'a> Wanted<'a> {
             name: &config.event.model,
             window_s: config.event.window_s,
             hop_s: config.event.hop_s,
+            speech_only: config.event.speech_only,
             at: None,
         });
         let more = config.model.iter().enumerate();
@@ -120,14 +122,19 @@ impl<'a> Wanted<'a> {
             name: &model.name,
             window_s: model.window_s,
             hop_s: model.hop_s,
+            speech_only: model.speech_only,
             at: Some(at),
         }))
     }
 
     fn load(&self, makers: &Makers, loaded: &Loaded) -> Result<Windowed, DaemonError> {
         let (make, name) = (makers.event.clone(), self.name.to_owned());
+        let speech_only = self.speech_only;
         let model = Windowed::load(
-            Arc::new(move || make(&name)),
+            Arc::new(move || match speech_only {
+                true => registry::behind_speech(make(&name)?),
+                false => make(&name),
+            }),
             self.window_s.map(frames),
             self.hop_s.map(frames),
         )

@@ -70,30 +70,18 @@ impl Config {
     /// Reads it and refuses what makes no network.
     fn read(layout: &Layout) -> Result<Self, ModelError> {
         let config: Config = layout.config()?;
-        for (key, value) in [
+        layout.expect_positive(&[
             ("hidden_size", config.hidden_size),
             ("intermediate_size", config.intermediate_size),
             ("num_attention_heads", config.num_attention_heads),
             ("patch_size", config.patch_size),
             ("frequency_stride", config.frequency_stride),
             ("time_stride", config.time_stride),
-        ] {
-            if value == 0 {
-                return Err(layout.wrong(key, "expected at least 1, got 0"));
-            }
-        }
-        if !config
-            .hidden_size
-            .is_multiple_of(config.num_attention_heads)
-        {
-            return Err(layout.wrong(
-                "num_attention_heads",
-                &format!(
-                    "expected a divisor of hidden_size, which is {}, got {}",
-                    config.hidden_size, config.num_attention_heads
-                ),
-            ));
-        }
+        ])?;
+        layout.expect_divisor(
+            ("num_attention_heads", config.num_attention_heads),
+            ("hidden_size", config.hidden_size),
+        )?;
         for (key, size) in [
             ("num_mel_bins", config.num_mel_bins),
             ("max_length", config.max_length),

@@ -10,7 +10,6 @@ use serde::Deserialize;
 
 use super::ModelError;
 use super::layout::Layout;
-use super::network::Network;
 use super::speech_encoder::{Config, Options, SpeechModel, count};
 
 /// The keys of `HubertConfig` that the other families have not, with its defaults.
@@ -35,55 +34,23 @@ impl Default for OwnConfig {
     }
 }
 
-/// A loaded HuBERT network.
-pub struct Hubert {
-    model: SpeechModel,
-}
-
-impl Hubert {
-    /// Loads a directory with a classifier or a bare encoder.
-    ///
-    /// # Errors
-    /// When the configuration makes no network, or a tensor is missing or misshapen.
-    pub fn load(layout: &Layout) -> Result<Self, ModelError> {
-        let config = Config::read(layout)?;
-        let own: OwnConfig = layout.config()?;
-        if let Some(width) = own.adapter_attn_dim {
-            count(layout, "adapter_attn_dim", width)?;
-        }
-        let options = Options {
-            feat_proj_layer_norm: own.feat_proj_layer_norm,
-            conv_pos_batch_norm: own.conv_pos_batch_norm,
-            adapter_attn_dim: own.adapter_attn_dim,
-            ..Options::default()
-        };
-        let params = layout.params()?;
-        let base = params.base("hubert");
-        Ok(Hubert {
-            model: SpeechModel::load(layout, &params, &base, &config, options)?,
-        })
+/// Loads a directory with a classifier or a bare encoder.
+///
+/// # Errors
+/// When the configuration makes no network, or a tensor is missing or misshapen.
+pub fn load(layout: &Layout) -> Result<SpeechModel, ModelError> {
+    let config = Config::read(layout)?;
+    let own: OwnConfig = layout.config()?;
+    if let Some(width) = own.adapter_attn_dim {
+        count(layout, "adapter_attn_dim", width)?;
     }
-
-    /// The network behind the name.
-    pub fn model(&self) -> &SpeechModel {
-        &self.model
-    }
-}
-
-impl Network for Hubert {
-    fn rate_hz(&self) -> u32 {
-        self.model.rate_hz()
-    }
-
-    fn window(&self) -> usize {
-        self.model.window()
-    }
-
-    fn classifies(&self) -> bool {
-        self.model.classifies()
-    }
-
-    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
-        self.model.run(pcm)
-    }
+    let options = Options {
+        feat_proj_layer_norm: own.feat_proj_layer_norm,
+        conv_pos_batch_norm: own.conv_pos_batch_norm,
+        adapter_attn_dim: own.adapter_attn_dim,
+        ..Options::default()
+    };
+    let params = layout.params()?;
+    let base = params.base("hubert");
+    SpeechModel::load(layout, &params, &base, &config, options)
 }

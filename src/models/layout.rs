@@ -89,6 +89,33 @@ impl Layout {
         ModelError::Format(format!("{}: {key}: {what}", path.display()))
     }
 
+    /// Refuses sizes that are nothing.
+    ///
+    /// # Errors
+    /// With the first that is 0.
+    pub fn expect_positive(&self, values: &[(&str, usize)]) -> Result<(), ModelError> {
+        match values.iter().find(|(_, value)| *value == 0) {
+            None => Ok(()),
+            Some((key, _)) => Err(self.wrong(key, "expected at least 1, got 0")),
+        }
+    }
+
+    /// Refuses heads that do not share the values of a row evenly.
+    ///
+    /// # Errors
+    /// When `heads` does not divide `whole`; both come with their keys.
+    pub fn expect_divisor(
+        &self,
+        (key, heads): (&str, usize),
+        (of, whole): (&str, usize),
+    ) -> Result<(), ModelError> {
+        if heads > 0 && whole.is_multiple_of(heads) {
+            return Ok(());
+        }
+        let what = format!("expected a divisor of {of}, which is {whole}, got {heads}");
+        Err(self.wrong(key, &what))
+    }
+
     /// The feature extractor's settings, or the defaults where the directory has none.
     ///
     /// # Errors

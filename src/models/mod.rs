@@ -14,6 +14,7 @@ pub mod network;
 pub mod registry;
 pub mod silero;
 pub mod speech_encoder;
+pub mod speech_gate;
 pub mod verify;
 pub mod wav2vec2;
 pub mod wavlm;

@@ -10,8 +10,11 @@ use std::path::Path;
 use safetensors::{Dtype, SafeTensors};
 
 use super::ModelError;
+use super::network::Network;
 use crate::kernels::matmul::dense;
 
+/// Samples of a window of its own, a second, where it is asked as a model on windows.
+const WINDOW: usize = 16_000;
 /// Samples of a chunk (32 ms).
 pub const CHUNK: usize = 512;
 /// Samples heard again before a chunk, and mirrored after it.
@@ -236,6 +239,21 @@ impl Silero {
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
+}
+
+/// Over a window it gives the highest probability of its chunks, one label.
+impl Network for Silero {
+    fn rate_hz(&self) -> u32 {
+        crate::clock::PIPELINE_RATE_HZ
+    }
+
+    fn window(&self) -> usize {
+        WINDOW
+    }
+
+    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
+        Ok(vec![self.most(pcm, 1.0)])
+    }
 }
 
 #[cfg(test)]

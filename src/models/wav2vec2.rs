@@ -11,7 +11,6 @@ use serde::Deserialize;
 
 use super::ModelError;
 use super::layout::Layout;
-use super::network::Network;
 use super::speech_encoder::{AdapterConfig, Config, Options, SpeechModel, count};
 
 /// The key of `Wav2Vec2Config` that the other families have not.
@@ -22,54 +21,22 @@ struct OwnConfig {
     adapter_attn_dim: Option<usize>,
 }
 
-/// A loaded wav2vec 2.0 network.
-pub struct Wav2Vec2 {
-    model: SpeechModel,
-}
-
-impl Wav2Vec2 {
-    /// Loads a directory with a classifier, an x-vector or a bare encoder.
-    ///
-    /// # Errors
-    /// When the configuration makes no network, or a tensor is missing or misshapen.
-    pub fn load(layout: &Layout) -> Result<Self, ModelError> {
-        let config = Config::read(layout)?;
-        let own: OwnConfig = layout.config()?;
-        if let Some(width) = own.adapter_attn_dim {
-            count(layout, "adapter_attn_dim", width)?;
-        }
-        let options = Options {
-            adapter_attn_dim: own.adapter_attn_dim,
-            adapter: AdapterConfig::read(layout)?,
-            ..Options::default()
-        };
-        let params = layout.params()?;
-        let base = params.base("wav2vec2");
-        Ok(Wav2Vec2 {
-            model: SpeechModel::load(layout, &params, &base, &config, options)?,
-        })
+/// Loads a directory with a classifier, an x-vector or a bare encoder.
+///
+/// # Errors
+/// When the configuration makes no network, or a tensor is missing or misshapen.
+pub fn load(layout: &Layout) -> Result<SpeechModel, ModelError> {
+    let config = Config::read(layout)?;
+    let own: OwnConfig = layout.config()?;
+    if let Some(width) = own.adapter_attn_dim {
+        count(layout, "adapter_attn_dim", width)?;
     }
-
-    /// The network behind the name.
-    pub fn model(&self) -> &SpeechModel {
-        &self.model
-    }
-}
-
-impl Network for Wav2Vec2 {
-    fn rate_hz(&self) -> u32 {
-        self.model.rate_hz()
-    }
-
-    fn window(&self) -> usize {
-        self.model.window()
-    }
-
-    fn classifies(&self) -> bool {
-        self.model.classifies()
-    }
-
-    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
-        self.model.run(pcm)
-    }
+    let options = Options {
+        adapter_attn_dim: own.adapter_attn_dim,
+        adapter: AdapterConfig::read(layout)?,
+        ..Options::default()
+    };
+    let params = layout.params()?;
+    let base = params.base("wav2vec2");
+    SpeechModel::load(layout, &params, &base, &config, options)
 }

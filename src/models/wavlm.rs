@@ -12,7 +12,6 @@ use serde::Deserialize;
 
 use super::ModelError;
 use super::layout::Layout;
-use super::network::Network;
 use super::speech_encoder::{
     AdapterConfig, Config, Options, RelativePositions, SpeechModel, count,
 };
@@ -180,54 +179,22 @@ impl RelativePositions for GatedPositions {
     }
 }
 
-/// A loaded WavLM network.
-pub struct WavLm {
-    model: SpeechModel,
-}
-
-impl WavLm {
-    /// Loads a directory with a classifier, an x-vector or a bare encoder.
-    ///
-    /// # Errors
-    /// When the configuration makes no network, or a tensor is missing or misshapen.
-    pub fn load(layout: &Layout) -> Result<Self, ModelError> {
-        let config = Config::read(layout)?;
-        let own = OwnConfig::read(layout)?;
-        let params = layout.params()?;
-        let base = params.base("wavlm");
-        let positions = GatedPositions::load(&base.pp("encoder.layers"), &config, own)?;
-        let options = Options {
-            adapter: AdapterConfig::read(layout)?,
-            relative: Some(Box::new(positions)),
-            ..Options::default()
-        };
-        Ok(WavLm {
-            model: SpeechModel::load(layout, &params, &base, &config, options)?,
-        })
-    }
-
-    /// The network behind the name.
-    pub fn model(&self) -> &SpeechModel {
-        &self.model
-    }
-}
-
-impl Network for WavLm {
-    fn rate_hz(&self) -> u32 {
-        self.model.rate_hz()
-    }
-
-    fn window(&self) -> usize {
-        self.model.window()
-    }
-
-    fn classifies(&self) -> bool {
-        self.model.classifies()
-    }
-
-    fn run(&mut self, pcm: &[f32]) -> Result<Vec<f32>, ModelError> {
-        self.model.run(pcm)
-    }
+/// Loads a directory with a classifier, an x-vector or a bare encoder.
+///
+/// # Errors
+/// When the configuration makes no network, or a tensor is missing or misshapen.
+pub fn load(layout: &Layout) -> Result<SpeechModel, ModelError> {
+    let config = Config::read(layout)?;
+    let own = OwnConfig::read(layout)?;
+    let params = layout.params()?;
+    let base = params.base("wavlm");
+    let positions = GatedPositions::load(&base.pp("encoder.layers"), &config, own)?;
+    let options = Options {
+        adapter: AdapterConfig::read(layout)?,
+        relative: Some(Box::new(positions)),
+        ..Options::default()
+    };
+    SpeechModel::load(layout, &params, &base, &config, options)
 }
 
 #[cfg(test)]

@@ -65,30 +65,18 @@ impl Config {
     /// Reads it and refuses what makes no network.
     fn read(layout: &Layout) -> Result<Self, ModelError> {
         let config: Config = layout.config()?;
-        for (key, value) in [
+        layout.expect_positive(&[
             ("num_mel_bins", config.num_mel_bins),
             ("d_model", config.d_model),
             ("encoder_attention_heads", config.encoder_attention_heads),
             ("encoder_ffn_dim", config.encoder_ffn_dim),
             ("max_source_positions", config.max_source_positions),
             ("classifier_proj_size", config.classifier_proj_size),
-        ] {
-            if value == 0 {
-                return Err(layout.wrong(key, "expected at least 1, got 0"));
-            }
-        }
-        if !config
-            .d_model
-            .is_multiple_of(config.encoder_attention_heads)
-        {
-            return Err(layout.wrong(
-                "encoder_attention_heads",
-                &format!(
-                    "expected a divisor of d_model, which is {}, got {}",
-                    config.d_model, config.encoder_attention_heads
-                ),
-            ));
-        }
+        ])?;
+        layout.expect_divisor(
+            ("encoder_attention_heads", config.encoder_attention_heads),
+            ("d_model", config.d_model),
+        )?;
         Ok(config)
     }
 

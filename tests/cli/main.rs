@@ -367,12 +367,7 @@ fn the_embedded_models_are_in_order() {
                 row["name"].as_str().unwrap(),
                 "x.wav",
             ]);
-            missing.check(5);
-            assert!(
-                missing.stderr.contains("hark models pull"),
-                "{}",
-                missing.stderr
-            );
+            missing.check_error(5, "hark models pull");
         }
     }
     for name in ["hark-keyword", "hark-event"] {
@@ -404,7 +399,42 @@ fn labels_lead_to_the_model_that_knows_them() {
     assert_eq!(advice[0]["way"], "model");
     assert_eq!(advice[1]["command"], "hark models pull whisper-language");
     assert_eq!(advice[2]["way"], "prompt");
-    hark.run(&["models", "suggest", " , "]).check(2);
+    hark.run(&["models", "suggest", " , "])
+        .check_error(2, "names nothing");
+}
+
+#[test]
+fn a_published_model_listens_in_the_daemon() {
+    let hark = Hark::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let model = golden.join("fixtures/ast-keyword");
+    let source = format!("file:{}", golden.join("audio/words16k.flac").display());
+    let run = |more: &str| {
+        let text = format!(
+            "[[model]]\nname = {model:?}\nwindow_s = 1.0\nhop_s = 0.5\n{more}\n\n\
+             [[rule]]\nname = \"any\"\nkind = \"event\"\nmodel = {model:?}\nthreshold = 0.01\n"
+        );
+        let config = hark.write("hark.toml", text.as_bytes());
+        let config = config.to_str().unwrap();
+        hark.run(&[
+            "run", "--config", config, "--source", &source, "--bus", "none", "--json",
+        ])
+    };
+    let ran = run("");
+    ran.check_code(0);
+    let events = ran.windows();
+    let mine: Vec<_> = events
+        .iter()
+        .filter(|event| event["rule"] == "any")
+        .collect();
+    assert!(!mine.is_empty(), "{events:?}");
+    for event in &mine {
+        assert_eq!(event["model"]["name"], model.to_str().unwrap());
+    }
+    let phase = |phase: &str| mine.iter().filter(|event| event["phase"] == phase).count();
+    assert_eq!(phase("start"), phase("end"));
+    // The gate's model is not in this home.
+    run("speech_only = true").check_error(3, "hark models pull silero-vad");
 }
 
 #[test]

@@ -160,6 +160,7 @@ pub fn labels_of(row: &'static Row) -> Vec<String> {
         "wav2vec2-keyword" => owned(SUPERB_WORDS),
         "xlsr-intent" => owned(MINDS_14),
         "whisper-language" => owned(FLEURS),
+        "silero-vad" => owned(&["Speech"]),
         "yamnet" => owned(audioset::yamnet_labels()),
         _ if row.labels == audioset::audioset_labels().len() => audioset::audioset_labels()
             .iter()

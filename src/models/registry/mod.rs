@@ -11,6 +11,8 @@ mod rows;
 use std::path::{Path, PathBuf};
 
 use super::layout::Activated;
+use super::silero::Silero;
+use super::speech_gate::SpeechGate;
 use crate::config::paths::Paths;
 use crate::hub::{Hub, Pull, PullSpec};
 
@@ -194,6 +196,15 @@ fn not_installed(row: &Row) -> ModelError {
         "model '{}' is not installed: fetch it with 'hark models pull {}'",
         row.name, row.name
     ))
+}
+
+/// Puts a model behind Silero VAD, which must be installed.
+///
+/// # Errors
+/// When it is not, or the model does not hear what the gate hears.
+pub fn behind_speech(model: Box<dyn Classifier>) -> Result<Box<dyn Classifier>, ModelError> {
+    let (path, _) = locate("silero-vad")?;
+    Ok(Box::new(SpeechGate::new(model, Silero::open(&path)?)?))
 }
 
 /// Loads a model by its registry name, or from a directory or file of weights.

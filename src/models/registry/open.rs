@@ -14,15 +14,15 @@ use crate::models::audioset::audioset_labels;
 use crate::models::clap::ClapAudio;
 use crate::models::ecapa::Ecapa;
 use crate::models::efficientat::EfficientAt;
-use crate::models::hubert::Hubert;
 use crate::models::layout::{Activated, Layout};
 use crate::models::network::{Network, Published};
+use crate::models::silero::Silero;
 use crate::models::verify::{blob_sha256, hex, hex_sha256};
-use crate::models::wav2vec2::Wav2Vec2;
-use crate::models::wavlm::WavLm;
 use crate::models::whisper::Whisper;
 use crate::models::yamnet::Yamnet;
-use crate::models::{Input, ModelError, ModelInfo, Task, event::EventModel, keyword::KeywordModel};
+use crate::models::{Input, ModelError, ModelInfo, Task, hubert, wav2vec2, wavlm};
+use crate::models::{event::EventModel, keyword::KeywordModel};
+use crate::nn::params::Params;
 use crate::nn::weights::Checkpoint;
 
 /// A network with what its files say of it.
@@ -63,6 +63,9 @@ pub fn open_path(path: &Path, row: Option<&'static Row>) -> Result<Model, ModelE
     }
     match extension {
         "tflite" => finish(open_yamnet(path)?, &name, row),
+        "safetensors" if Params::open_file(path)?.has(SILERO) => {
+            finish(open_silero(path)?, &name, row)
+        }
         "pt" | "pth" => finish(open_efficientat(path)?, &name, row),
         _ => open_own(path),
     }
@@ -73,9 +76,9 @@ fn open_layout(layout: &Layout, row: Option<&Row>) -> Result<Opened, ModelError>
     let network: Box<dyn Network> = match layout.model_type() {
         "audio-spectrogram-transformer" => Box::new(Ast::load(layout)?),
         "clap" => Box::new(ClapAudio::load(layout, &layout.params()?)?),
-        "hubert" => Box::new(Hubert::load(layout)?),
-        "wav2vec2" => Box::new(Wav2Vec2::load(layout)?),
-        "wavlm" => Box::new(WavLm::load(layout)?),
+        "hubert" => Box::new(hubert::load(layout)?),
+        "wav2vec2" => Box::new(wav2vec2::load(layout)?),
+        "wavlm" => Box::new(wavlm::load(layout)?),
         "whisper" => Box::new(Whisper::load(layout)?),
         other => {
             return Err(layout.wrong(
@@ -143,6 +146,20 @@ fn open_efficientat(path: &Path) -> Result<Opened, ModelError> {
         parameters: efficientat.parameters(),
         weights: path.to_owned(),
         network: Box::new(efficientat),
+    })
+}
+
+/// A tensor that only the weights of Silero VAD have.
+const SILERO: &str = "stft_conv.weight";
+
+/// Silero VAD, which has no configuration.
+fn open_silero(path: &Path) -> Result<Opened, ModelError> {
+    Ok(Opened {
+        network: Box::new(Silero::open(path)?),
+        labels: Arc::new(["Speech".into()]),
+        scores: Activated::Raw,
+        parameters: Params::open_file(path)?.parameters(),
+        weights: path.to_owned(),
     })
 }
 

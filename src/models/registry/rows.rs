@@ -138,6 +138,20 @@ pub const ROWS: &[Row] = &[
         scores: None,
     },
     Row {
+        name: "silero-vad",
+        task: Task::Event,
+        about: "Silero VAD: whether somebody speaks; what speech_only asks",
+        origin: Origin::Download {
+            url: "https://github.com/snakers4/silero-vad/raw/d5b52843f79c97810940534f3433e162470af83d/src/silero_vad/data/silero_vad_16k.safetensors",
+            file: "silero_vad_16k.safetensors",
+            sha256: Some("c59271c284ae9c8335d795d60e0bfdb71aaaceec578d9bd9ffc1b8153c319ea1"),
+        },
+        labels: 1,
+        bytes: 1_239_748,
+        licence: MIT,
+        scores: None,
+    },
+    Row {
         name: "xlsr-intent",
         task: Task::Intent,
         about: "XLS-R 300M on MInDS-14: what a caller to a bank wants, in 14 languages",

@@ -113,13 +113,7 @@ impl Config {
                 config.num_conv_pos_embedding_groups,
             ),
         ] {
-            if !config.hidden_size.is_multiple_of(value) {
-                let hidden = config.hidden_size;
-                return Err(layout.wrong(
-                    key,
-                    &format!("expected a divisor of hidden_size, which is {hidden}, got {value}"),
-                ));
-            }
+            layout.expect_divisor((key, value), ("hidden_size", config.hidden_size))?;
         }
         counts(layout, "conv_dim", &config.conv_dim, None)?;
         let layers = Some(("conv_dim", config.conv_dim.len()));
