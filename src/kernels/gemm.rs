@@ -219,7 +219,8 @@ pub fn product(a: Matrix, b: Matrix, finish: Finish, out: &mut [f32]) {
     let parts = threads * n.div_ceil(threads * COLUMNS);
     let width = n.div_ceil(parts).next_multiple_of(16).min(n);
     let all = Out(out.as_mut_ptr());
-    let is_thin = m <= thin::ROWS && a.is_row_major() && b.transposed().is_row_major();
+    let is_thin =
+        m <= thin::ROWS && thin::is_worth_it() && a.is_row_major() && b.transposed().is_row_major();
     let part = |index: usize| {
         let from = index * width;
         let cols = width.min(n - from);

@@ -3,96 +3,135 @@
 //! Such a product waits for memory. The general one would first copy the matrix into another order;
 //! this one reads every value once, where it lies.
 
-use super::{kernel, mul_add};
+#[cfg(target_arch = "x86_64")]
+use super::has_avx512;
 
 /// The most rows that are worth it: with more, the general product is faster.
 pub const ROWS: usize = 16;
 
-/// Products that are summed side by side: one vector of AVX-512.
-const LANES: usize = 16;
-/// Rows of either side that are taken together; their sums stay in registers.
-const TILE: usize = 4;
-
-kernel! {
-    /// `out (m, n) = x (m, k) w^T` of `w (n, k)`, all row-major; `m` and `n` follow from the lengths.
-    ///
-    /// # Panics
-    /// When the lengths do not fit together.
-    pub fn dot_rows(x: &[f32], w: &[f32], k: usize, out: &mut [f32]) = dot_rows_body
+/// Whether this machine has what makes it worth it.
+pub fn is_worth_it() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return has_avx512();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
-#[inline(always)]
-fn dot_rows_body<const FMA: bool>(x: &[f32], w: &[f32], k: usize, out: &mut [f32]) {
+/// `out (m, n) = x (m, k) w^T` of `w (n, k)`, all row-major; `m` and `n` follow from the lengths.
+///
+/// # Panics
+/// When the lengths do not fit together.
+pub fn dot_rows(x: &[f32], w: &[f32], k: usize, out: &mut [f32]) {
     let (m, n) = (x.len() / k, w.len() / k);
     assert!(
         x.len() == m * k && w.len() == n * k && out.len() == m * n,
         "dot_rows: lengths do not fit"
     );
-    for (tile, w) in w.chunks(TILE * k).enumerate() {
-        for (band, x) in x.chunks(TILE * k).enumerate() {
-            let at = band * TILE * n + tile * TILE;
-            match (x.len() / k, w.len() / k) {
-                (TILE, TILE) => tile_body::<FMA, TILE, TILE>(x, w, k, &mut out[at..], n),
-                (TILE, columns) => {
-                    for (column, w) in w.chunks_exact(k).take(columns).enumerate() {
-                        tile_body::<FMA, TILE, 1>(x, w, k, &mut out[at + column..], n);
-                    }
-                }
-                (rows, TILE) => {
-                    for (row, x) in x.chunks_exact(k).take(rows).enumerate() {
-                        tile_body::<FMA, 1, TILE>(x, w, k, &mut out[at + row * n..], n);
-                    }
-                }
-                _ => {
-                    for (row, x) in x.chunks_exact(k).enumerate() {
-                        for (column, w) in w.chunks_exact(k).enumerate() {
-                            tile_body::<FMA, 1, 1>(x, w, k, &mut out[at + row * n + column..], n);
-                        }
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: the processor was just asked for it, and the lengths were just checked.
+        return unsafe { avx512::dot_rows(x, w, k, out) };
+    }
+    plain(x, w, k, out);
+}
+
+/// The plain twin.
+fn plain(x: &[f32], w: &[f32], k: usize, out: &mut [f32]) {
+    let n = w.len() / k;
+    for (x, out) in x.chunks_exact(k).zip(out.chunks_exact_mut(n)) {
+        for (w, out) in w.chunks_exact(k).zip(out) {
+            *out = x.iter().zip(w).map(|(x, w)| x * w).sum();
+        }
+    }
+}
+
+/// Written out, for the compiler keeps the sums of the plain code in memory.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{
+        __m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_reduce_add_ps,
+        _mm512_setzero_ps,
+    };
+
+    /// Values of one vector.
+    const LANES: usize = 16;
+
+    /// # Safety
+    /// The processor must have AVX-512; the lengths must fit together.
+    #[target_feature(enable = "avx512f")]
+    pub unsafe fn dot_rows(x: &[f32], w: &[f32], k: usize, out: &mut [f32]) {
+        let (m, n) = (x.len() / k, w.len() / k);
+        // Pairs of rows of `w` pass once through the cache, for four rows of `x` at a time.
+        for column in (0..n).step_by(2) {
+            for row in (0..m).step_by(4) {
+                let (x, w) = (&x[row * k..], &w[column * k..]);
+                let out = &mut out[row * n + column..];
+                // SAFETY: as many rows are asked for as there are.
+                unsafe {
+                    match ((m - row).min(4), (n - column).min(2)) {
+                        (4, 2) => tile::<4, 2>(x, w, k, out, n),
+                        (3, 2) => tile::<3, 2>(x, w, k, out, n),
+                        (2, 2) => tile::<2, 2>(x, w, k, out, n),
+                        (_, 2) => tile::<1, 2>(x, w, k, out, n),
+                        (4, _) => tile::<4, 1>(x, w, k, out, n),
+                        (3, _) => tile::<3, 1>(x, w, k, out, n),
+                        (2, _) => tile::<2, 1>(x, w, k, out, n),
+                        _ => tile::<1, 1>(x, w, k, out, n),
                     }
                 }
             }
         }
     }
-}
 
-/// `R` rows of `x` times `C` rows of `w` to `out`, whose rows are `stride` apart.
-#[inline(always)]
-fn tile_body<const FMA: bool, const R: usize, const C: usize>(
-    x: &[f32],
-    w: &[f32],
-    k: usize,
-    out: &mut [f32],
-    stride: usize,
-) {
-    let xs: [&[f32]; R] = std::array::from_fn(|row| &x[row * k..][..k]);
-    let ws: [&[f32]; C] = std::array::from_fn(|column| &w[column * k..][..k]);
-    let mut sums = [[[0.0f32; LANES]; C]; R];
-    let whole = k / LANES * LANES;
-    for at in (0..whole).step_by(LANES) {
-        let x: [&[f32; LANES]; R] = std::array::from_fn(|row| lanes(xs[row], at));
-        let w: [&[f32; LANES]; C] = std::array::from_fn(|column| lanes(ws[column], at));
-        for row in 0..R {
-            for column in 0..C {
-                for lane in 0..LANES {
-                    let sum = &mut sums[row][column][lane];
-                    *sum = mul_add::<FMA>(x[row][lane], w[column][lane], *sum);
+    /// `R` rows of `x` times `C` rows of `w`, to rows of `out` that are `stride` apart.
+    ///
+    /// # Safety
+    /// The processor must have AVX-512; `x` and `w` must have as many rows of `k` values.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn tile<const R: usize, const C: usize>(
+        x: &[f32],
+        w: &[f32],
+        k: usize,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        assert!(x.len() >= R * k && w.len() >= C * k, "tile: too short");
+        let mut sums = [[_mm512_setzero_ps(); C]; R];
+        let whole = k / LANES * LANES;
+        for at in (0..whole).step_by(LANES) {
+            // SAFETY: `LANES` values are left in every row, as just asserted.
+            let w: [__m512; C] = std::array::from_fn(|column| unsafe {
+                _mm512_loadu_ps(w.as_ptr().add(column * k + at))
+            });
+            for (row, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: the same.
+                let x = unsafe { _mm512_loadu_ps(x.as_ptr().add(row * k + at)) };
+                for (sum, w) in sums.iter_mut().zip(w) {
+                    *sum = _mm512_fmadd_ps(x, w, *sum);
                 }
             }
         }
-    }
-    for row in 0..R {
-        for column in 0..C {
-            let rest = xs[row][whole..].iter().zip(&ws[column][whole..]);
-            let rest: f32 = rest.map(|(x, w)| x * w).sum();
-            out[row * stride + column] = sums[row][column].iter().sum::<f32>() + rest;
+        if whole < k {
+            let rest = (1u16 << (k - whole)) - 1;
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    // SAFETY: only the values that are left are read.
+                    let (x, w) = unsafe {
+                        (
+                            _mm512_maskz_loadu_ps(rest, x.as_ptr().add(row * k + whole)),
+                            _mm512_maskz_loadu_ps(rest, w.as_ptr().add(column * k + whole)),
+                        )
+                    };
+                    *sum = _mm512_fmadd_ps(x, w, *sum);
+                }
+            }
+        }
+        for (row, sums) in sums.into_iter().enumerate() {
+            for (column, sum) in sums.into_iter().enumerate() {
+                out[row * stride + column] = _mm512_reduce_add_ps(sum);
+            }
         }
     }
-}
-
-/// The lanes of a row from `at` on.
-#[inline(always)]
-fn lanes(row: &[f32], at: usize) -> &[f32; LANES] {
-    row[at..].first_chunk().unwrap_or(&[0.0; LANES])
 }
 
 #[cfg(test)]
@@ -112,13 +151,13 @@ mod tests {
         ] {
             let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.f32() - 0.5).collect() };
             let (x, w) = (draw(m * k), draw(n * k));
-            let (mut fast, mut plain) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
+            let (mut fast, mut twin) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
             dot_rows(&x, &w, k, &mut fast);
-            dot_rows_body::<false>(&x, &w, k, &mut plain);
+            plain(&x, &w, k, &mut twin);
             for row in 0..m {
                 for column in 0..n {
                     let expected: f32 = (0..k).map(|i| x[row * k + i] * w[column * k + i]).sum();
-                    for got in [fast[row * n + column], plain[row * n + column]] {
+                    for got in [fast[row * n + column], twin[row * n + column]] {
                         assert!(
                             (got - expected).abs() < 1e-4,
                             "{m} {k} {n}: {got} {expected}"
