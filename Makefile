@@ -29,6 +29,7 @@ GOLDEN_PACKAGES := python3 python3-venv
 
 # The reference libraries that published checkpoints are compared with.
 GOLDEN   := target/golden
+TIMER    := target/release/examples/time_model
 
 # Where training finds its data and its teachers.
 DATA     ?= ../shared/data
@@ -57,7 +58,7 @@ $$apt install -y -q --no-install-recommends --no-remove $$missing \
     || { $$apt update -q && $$apt install -y -q --no-install-recommends --no-remove $$missing; }
 endef
 
-.PHONY: all build run test lint bench peers latency golden golden-full demo train-keyword train-event install uninstall clean build-packages test-packages
+.PHONY: all build run test lint bench peers peers-models time-model latency golden golden-full demo train-keyword train-event install uninstall clean build-packages test-packages
 
 all: build
 
@@ -84,8 +85,16 @@ bench: build
 	$(HARK) bench
 
 # The same beside YAMNet in LiteRT, in one run.
-peers: build $(TEACHERS)/ready
+peers: build time-model $(TEACHERS)/ready
 	$(TEACHERS)/bin/python benches/peers/listen.py $(HARK) $(DATA)/models/yamnet.tflite
+	$(TEACHERS)/bin/python benches/peers/yamnet.py $(TIMER) $(DATA)/models/yamnet.tflite
+
+# The published sizes beside torch, random weights, in one run; some gigabytes of packages and disk.
+peers-models: time-model $(GOLDEN)/ready
+	$(GOLDEN)/bin/python benches/peers/models.py $(TIMER)
+
+time-model: build-packages
+	$(CARGO) build --release --example time_model
 
 # From sound to D-Bus signal, through a real sound server and bus.
 latency: build test-packages $(TEACHERS)/ready

@@ -21,6 +21,7 @@ mod speeds;
 mod status;
 mod train;
 mod watch;
+mod windows;
 
 use std::ffi::OsString;
 use std::io;

@@ -7,13 +7,13 @@
 
 mod background;
 mod phrases;
-mod windows;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::classify::show::Progress;
+use super::windows::{SLACK_S, Windows};
 use super::{Reported, UsageError, exit_code, out};
 use crate::audio::AudioError;
 use crate::audio::file::FileReader;
@@ -24,15 +24,13 @@ use crate::models::network::Network;
 use crate::models::{ModelError, Task, registry};
 
 use phrases::Phrases;
-use windows::Windows;
 
 /// The longest window, in seconds: its samples are held in memory.
 const MAX_WINDOW_S: f64 = 3600.0;
+/// A file of up to this length is heard whole where nothing else is asked for, in seconds.
+const WHOLE_S: f64 = 60.0;
 /// The shortest window and hop, in seconds.
 const MIN_WINDOW_S: f64 = 0.01;
-/// A part at the end of a file that is shorter than this adds no frame and needs no window of its own,
-/// in seconds: the step of the published front ends.
-const SLACK_S: f64 = 0.01;
 /// How many phrases a line shows where a person reads it.
 const SHOWN: usize = 10;
 
@@ -59,7 +57,8 @@ pub struct Args {
     /// Lets everyday sounds compete too, so that a prompt alone does not always get everything.
     #[arg(long)]
     background: bool,
-    /// Length of a window, in seconds; left out, the model's own.
+    /// Length of a window, in seconds; left out, a file of up to a minute is heard whole, a longer one
+    /// in windows of the model's own length.
     #[arg(long, value_name = "S")]
     window: Option<Seconds>,
     /// Distance between windows, in seconds; left out, a window.
@@ -124,8 +123,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     drop(text);
     let rate_hz = f64::from(audio.rate_hz());
     let samples = |seconds: f64| (seconds * rate_hz).round() as usize;
-    let window = window_s.map_or(audio.window(), samples);
-    let hop = hop_s.map_or(window, samples);
+    let lengths = Lengths {
+        window: window_s.map(samples),
+        hop: hop_s.map(samples),
+        native: audio.window(),
+        whole: samples(WHOLE_S),
+        slack: samples(SLACK_S) - 1,
+    };
     let mut scorer = Scorer {
         audio,
         logit_scale,
@@ -133,7 +137,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         prompts: phrases.prompts(),
         name,
         json: args.json,
-        windows: Windows::new(window, hop, samples(SLACK_S) - 1),
+        lengths,
     };
     let mut progress = Progress::new(args.files.len());
     let mut failed = None;
@@ -190,7 +194,30 @@ struct Scorer<'a> {
     prompts: &'a [String],
     name: String,
     json: bool,
-    windows: Windows,
+    lengths: Lengths,
+}
+
+/// What is known of windows before a file is, in samples.
+struct Lengths {
+    window: Option<usize>,
+    hop: Option<usize>,
+    native: usize,
+    whole: usize,
+    slack: usize,
+}
+
+impl Lengths {
+    /// The windows of a file of about `declared` samples: as they were asked for, else all of a short
+    /// file at once, as the reference has it, and the model's own of a long one.
+    fn windows(&self, declared: Option<usize>) -> Windows {
+        let is_short = declared.is_some_and(|declared| declared <= self.whole);
+        let window = match (self.window, self.hop) {
+            (Some(window), _) => window,
+            (None, None) if is_short => self.whole,
+            _ => self.native,
+        };
+        Windows::new(window, self.hop.unwrap_or(window), self.slack)
+    }
 }
 
 impl Scorer<'_> {
@@ -199,20 +226,23 @@ impl Scorer<'_> {
         let mut reader = FileReader::open_at(file, rate_hz)?;
         progress.begin(file, reader.declared_s(), rate_hz);
         let shown = file.display().to_string();
-        self.windows.begin();
+        let declared = reader
+            .declared_s()
+            .map(|s| (s * f64::from(rate_hz)) as usize);
+        let mut windows = self.lengths.windows(declared);
         let mut more = true;
         while more {
             match reader.next_block()? {
                 Some(block) => {
                     progress.advance(block.len());
-                    self.windows.push(block);
+                    windows.push(block);
                 }
                 None => {
-                    self.windows.end();
+                    windows.end();
                     more = false;
                 }
             }
-            while let Some((start, pcm)) = self.windows.take() {
+            while let Some((start, pcm)) = windows.take() {
                 let embedding = self.audio.embed(pcm)?;
                 let end = start + pcm.len() as u64;
                 progress.aside(|| self.show(&shown, (start, end), &embedding))?;

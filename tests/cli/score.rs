@@ -129,8 +129,9 @@ fn a_long_file_is_cut_into_whole_windows() {
         panic!("{whole:?}");
     };
     assert!(end_s > 10.5 && end_s < 20.0, "{end_s}");
+    assert_eq!(spans(&["--json", &file]), whole, "up to a minute is whole");
     assert_eq!(
-        spans(&["--json", &file]),
+        spans(&["--window", "10", "--json", &file]),
         [(0.0, 10.0), (end_s - 10.0, end_s)]
     );
     let short = spans(&["--window", "4", "--hop", "2", "--json", &file]);

@@ -1,12 +1,12 @@
 //! Windows of samples through a published model.
 //!
-//! The last window of a file holds what is left, and a file shorter than a window is one window of
-//! its own length, so that a window no shorter than the file gives what the reference gives for the
-//! whole file.
+//! A file shorter than a window is one window of its own length, so that a window no shorter than the
+//! file gives what the reference gives for the whole file.
 
 use std::sync::Arc;
 
 use super::score::{Emit, Scored};
+use crate::cli::windows::{SLACK_S, Windows};
 use crate::models::registry::Model;
 use crate::models::{Classifier, Embedder, Input, ModelError, ModelInfo};
 
@@ -19,15 +19,9 @@ enum Heard {
 /// Scores the windows of one file after the other.
 pub struct SampleScorer {
     model: Heard,
-    window: usize,
-    hop: usize,
-    /// Samples from `start` on.
-    pcm: Vec<f32>,
-    start: u64,
-    /// Samples before `start` that are still to come, where windows leave gaps.
-    skip: usize,
-    /// End of the last window that was scored.
-    covered: u64,
+    /// Length of and distance between windows, and what needs none of its own, in samples.
+    lengths: (usize, usize, usize),
+    windows: Windows,
     out: Vec<f32>,
 }
 
@@ -40,32 +34,26 @@ impl SampleScorer {
             Model::Embedder(model) => Heard::Embedding(model),
             other => return Err(other),
         };
+        let info = model.info();
+        let slack = (SLACK_S * f64::from(info.input.rate_hz())) as usize;
+        let lengths = (window, hop, slack.saturating_sub(1));
         Ok(SampleScorer {
             model,
-            window: window.max(1),
-            hop: hop.max(1),
-            pcm: Vec::new(),
-            start: 0,
-            skip: 0,
-            covered: 0,
+            lengths,
+            windows: Windows::new(window, hop, lengths.2),
             out: Vec::new(),
         })
     }
 
     /// What the model is.
     pub fn info(&self) -> &ModelInfo {
-        match &self.model {
-            Heard::Scores(model) => model.info(),
-            Heard::Embedding(model) => model.info(),
-        }
+        self.model.info()
     }
 
     /// Begins another file.
     pub fn begin(&mut self) {
-        self.pcm.clear();
-        self.start = 0;
-        self.skip = 0;
-        self.covered = 0;
+        let (window, hop, slack) = self.lengths;
+        self.windows = Windows::new(window, hop, slack);
     }
 
     /// Takes samples at the model's rate and emits the windows that they finish.
@@ -73,50 +61,54 @@ impl SampleScorer {
     /// # Errors
     /// When the model fails, or `emit` does.
     pub fn push(&mut self, pcm: &[f32], emit: &mut Emit<'_>) -> anyhow::Result<()> {
-        let gap = self.skip.min(pcm.len());
-        self.skip -= gap;
-        self.pcm.extend_from_slice(&pcm[gap..]);
-        // One sample more than a window shows that the window is not the file's last: that one
-        // ends where the file ends.
-        while self.pcm.len() > self.window {
-            self.score(self.window, emit)?;
-            let here = self.hop.min(self.pcm.len());
-            self.pcm.drain(..here);
-            self.skip = self.hop - here;
-            self.start += self.hop as u64;
-        }
-        Ok(())
+        self.windows.push(pcm);
+        self.score(emit)
     }
 
-    /// Ends the file: what no window has held yet is one more window.
+    /// Ends the file: what no window has held yet is in one more.
     ///
     /// # Errors
     /// As [`SampleScorer::push`].
     pub fn finish(&mut self, emit: &mut Emit<'_>) -> anyhow::Result<()> {
-        if !self.pcm.is_empty() && self.start + self.pcm.len() as u64 > self.covered {
-            self.score(self.pcm.len(), emit)?;
+        self.windows.end();
+        self.score(emit)
+    }
+
+    /// Scores every window that is whole.
+    fn score(&mut self, emit: &mut Emit<'_>) -> anyhow::Result<()> {
+        let SampleScorer {
+            model,
+            windows,
+            out,
+            ..
+        } = self;
+        while let Some((start, pcm)) = windows.take() {
+            let ran: Result<(), ModelError> = match model {
+                Heard::Scores(model) => model.classify(pcm, out),
+                Heard::Embedding(model) => model.embed(pcm, out),
+            };
+            ran?;
+            let info = model.info();
+            let seconds = |at: u64| at as f64 / f64::from(info.input.rate_hz());
+            let labels: &[Arc<str>] = &info.labels;
+            emit(Scored {
+                start_s: seconds(start),
+                end_s: seconds(start + pcm.len() as u64),
+                model: &info.name,
+                labels,
+                scores: out,
+            })?;
         }
         Ok(())
     }
+}
 
-    fn score(&mut self, samples: usize, emit: &mut Emit<'_>) -> anyhow::Result<()> {
-        let pcm = &self.pcm[..samples];
-        let ran: Result<(), ModelError> = match &mut self.model {
-            Heard::Scores(model) => model.classify(pcm, &mut self.out),
-            Heard::Embedding(model) => model.embed(pcm, &mut self.out),
-        };
-        ran?;
-        self.covered = self.start + samples as u64;
-        let info = self.info();
-        let seconds = |at: u64| at as f64 / f64::from(info.input.rate_hz());
-        let labels: &[Arc<str>] = &info.labels;
-        emit(Scored {
-            start_s: seconds(self.start),
-            end_s: seconds(self.covered),
-            model: &info.name,
-            labels,
-            scores: &self.out,
-        })
+impl Heard {
+    fn info(&self) -> &ModelInfo {
+        match self {
+            Heard::Scores(model) => model.info(),
+            Heard::Embedding(model) => model.info(),
+        }
     }
 }
 
@@ -176,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn every_sample_is_in_a_window_and_none_is_made_up() {
+    fn every_window_is_whole_and_none_is_made_up() {
         for chunk in [1, 3, 7, 100] {
             assert_eq!(
                 windows(25, 10, 5, chunk),
@@ -189,7 +181,7 @@ mod tests {
             );
             assert_eq!(
                 windows(12, 10, 10, chunk),
-                [[0.0, 1.0, 10.0, 0.0], [1.0, 1.2, 2.0, 10.0]]
+                [[0.0, 1.0, 10.0, 0.0], [0.2, 1.2, 10.0, 2.0]]
             );
             assert_eq!(windows(10, 10, 5, chunk), [[0.0, 1.0, 10.0, 0.0]]);
             assert_eq!(windows(4, 10, 5, chunk), [[0.0, 0.4, 4.0, 0.0]]);

@@ -1,7 +1,11 @@
-//! Windows of a stream of samples, each as long as the others: what is left at the end of a file is
+//! Windows of a file's samples for `hark classify` and `hark score`, each as long as the others: what is left at the end of a file is
 //! heard with what came before it, because a model of sounds makes little of a tail repeated often.
 
-/// Cuts one file after the other.
+/// A part at the end of a file that is shorter than this adds no frame and needs no window of its own,
+/// in seconds: the step of the published front ends.
+pub const SLACK_S: f64 = 0.01;
+
+/// Cuts one file.
 pub struct Windows {
     window: usize,
     hop: usize,
@@ -31,13 +35,6 @@ impl Windows {
             covered: 0,
             ended: false,
         }
-    }
-
-    /// Begins another file.
-    pub fn begin(&mut self) {
-        self.pcm.clear();
-        (self.base, self.start, self.covered) = (0, 0, 0);
-        self.ended = false;
     }
 
     /// Takes samples; ask for windows then.
@@ -94,11 +91,10 @@ mod tests {
     /// file has there.
     fn windows(len: usize, (window, hop, slack): (usize, usize, usize)) -> Vec<(u64, usize)> {
         let pcm: Vec<f32> = (0..len).map(|i| i as f32).collect();
-        let mut cut = Windows::new(window, hop, slack);
         let mut all = Vec::new();
         for chunk in [1, 3, 7, 100] {
+            let mut cut = Windows::new(window, hop, slack);
             let mut got = Vec::new();
-            cut.begin();
             for block in pcm.chunks(chunk) {
                 cut.push(block);
                 while let Some((start, pcm)) = cut.take() {
