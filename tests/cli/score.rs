@@ -137,7 +137,7 @@ fn a_long_file_is_cut_into_whole_windows() {
     let short = spans(&["--window", "4", "--hop", "2", "--json", &file]);
     assert_eq!(short[..3], [(0.0, 4.0), (2.0, 6.0), (4.0, 8.0)]);
     assert_eq!(short.last().unwrap().1, end_s);
-    let table = score(&hark, &model, &["dog", "rain"], &[&file]);
+    let table = score(&hark, &model, &["dog", "rain"], &["--window", "10", &file]);
     table.check(0);
     assert!(table.stdout.contains("dog 0."), "{}", table.stdout);
     assert_eq!(table.stdout.lines().count(), 3, "{}", table.stdout);
