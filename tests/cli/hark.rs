@@ -68,7 +68,8 @@ impl Hark {
             .current_dir(self.dir())
             .stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("HARK_") {
+            let text = name.to_string_lossy();
+            if text.starts_with("HARK_") || text.starts_with("HF_") {
                 command.env_remove(name);
             }
         }

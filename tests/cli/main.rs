@@ -383,6 +383,64 @@ fn the_embedded_models_are_in_order() {
 }
 
 #[test]
+fn a_checkpoint_in_the_cache_of_a_hub_answers_to_its_name() {
+    let hark = Hark::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    // As a pull of Python's library or of ours leaves it.
+    let repo = hark.path("cache/huggingface/hub/models--MIT--ast-finetuned-speech-commands-v2");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let snapshot = repo.join("snapshots").join(commit);
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(repo.join("refs")).unwrap();
+    fs::write(repo.join("refs/main"), commit).unwrap();
+    for name in [
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+    ] {
+        let from = golden.join("fixtures/ast-keyword").join(name);
+        fs::copy(from, snapshot.join(name)).unwrap();
+    }
+    let listed = hark.run(&["models", "list", "--json"]);
+    listed.check(0);
+    let row = |name: &str| {
+        let rows = listed.windows();
+        rows.into_iter().find(|row| row["name"] == name).unwrap()
+    };
+    assert_eq!(row("ast-keyword")["installed"], true);
+    assert_eq!(row("ast-audioset")["installed"], false);
+    let clip = golden.join("audio/word16k.flac");
+    let clip = clip.to_str().unwrap();
+    // By name, by repository, and as the best that is installed for its task.
+    for ask in [
+        &["--model", "ast-keyword"][..],
+        &["--model", "MIT/ast-finetuned-speech-commands-v2"],
+        &["--task", "keyword"],
+    ] {
+        let ran = hark.run(&[&["classify", "--json"], ask, &[clip]].concat());
+        ran.check(0);
+        let window = &ran.windows()[0];
+        assert_eq!(window["model"], "ast-keyword", "{ask:?}");
+        assert_eq!(window["task"], "keyword");
+    }
+    hark.run(&["models", "verify", "ast-keyword"]).check(0);
+    let shown = hark.run(&["models", "show", "ast-keyword"]);
+    shown.check(0);
+    assert!(shown.stdout.contains("BSD-3-Clause"), "{}", shown.stdout);
+    // A word is no voice.
+    let task = [
+        "classify",
+        "--model",
+        "ast-keyword",
+        "--task",
+        "speaker",
+        clip,
+    ];
+    hark.run(&task)
+        .check_error(2, "answers task keyword, not speaker");
+}
+
+#[test]
 fn labels_lead_to_the_model_that_knows_them() {
     let hark = Hark::new();
     let asked = hark.run(&[
