@@ -6,7 +6,7 @@
 //! nothing of models. Everything here blocks.
 //!
 //! [`settings`] reads the environment; [`names`] refuses what could lead elsewhere; `select` says
-//! which files are wanted; [`listing`] asks the hub; `http` makes requests, `retry` makes them again;
+//! which files are wanted; `listing` asks the hub; `http` makes requests, `retry` makes them again;
 //! `fetch` downloads and verifies ([`digest`]) one file under its [`lock`]; [`cache`] is the disk.
 
 pub mod cache;
