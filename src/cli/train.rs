@@ -1,7 +1,7 @@
 //! `hark train`: trains or fine-tunes a model.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -206,7 +206,11 @@ fn start(base: &str, seed: u64) -> anyhow::Result<Checkpoint> {
             let labels = event_labels::LABELS.map(|label| label.name);
             Ok(fresh("event", &labels, recipe::event_net))
         }
-        path => Ok(Checkpoint::read(path.as_ref())?),
+        path if Path::new(path).is_file() => Ok(Checkpoint::read(path.as_ref())?),
+        other => Err(ModelError::Unknown(format!(
+            "--base: expected {KEYWORD}, {EVENT} or a weights file of theirs, got '{other}'; published checkpoints cannot be trained in this version"
+        ))
+        .into()),
     }
 }
 

@@ -73,7 +73,7 @@ pub fn run(args: &SuggestArgs) -> anyhow::Result<()> {
                 .filter(|clip| likeness(wanted, &clip.label) > 0)
                 .count()
         });
-        let advice = advise(wanted, clips, &known, args.data.as_deref());
+        let advice = advise(wanted, clips, &known);
         if args.json {
             out::line(serde_json::to_string(&advice)?)?;
         } else {
@@ -83,12 +83,7 @@ pub fn run(args: &SuggestArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn advise<'a>(
-    wanted: &'a str,
-    clips: usize,
-    known: &[(&'static Row, Vec<String>)],
-    data: Option<&std::path::Path>,
-) -> Advice<'a> {
+fn advise<'a>(wanted: &'a str, clips: usize, known: &[(&'static Row, Vec<String>)]) -> Advice<'a> {
     let mut knows: Vec<(usize, Knows)> = known
         .iter()
         .filter_map(|(row, labels)| {
@@ -110,19 +105,13 @@ fn advise<'a>(
     // The better match first, then what is here already; equal ones stay in the order of the rows.
     knows.sort_by_key(|(likeness, knows)| (std::cmp::Reverse(*likeness), !knows.installed));
     let knows: Vec<Knows> = knows.into_iter().map(|(_, knows)| knows).collect();
-    let (way, command) = match (knows.first(), data) {
+    let (way, command) = match (knows.first(), clips >= CLIPS) {
         (Some(best), _) if best.installed => (
             "model",
             format!("hark classify --model {} FILE", best.model),
         ),
         (Some(best), _) => ("model", format!("hark models pull {}", best.model)),
-        (None, Some(data)) if clips >= CLIPS => (
-            "train",
-            format!(
-                "hark train --data {} --base distilhubert --out DIR",
-                data.display()
-            ),
-        ),
+        (None, true) => ("train", "hark models pull distilhubert".to_owned()),
         (None, _) => {
             let pull = match registry::best_for(Task::Prompt) {
                 Some(row) if !registry::is_installed(row) => {
@@ -158,7 +147,7 @@ fn show(advice: &Advice<'_>) -> anyhow::Result<()> {
     }
     let why = match advice.way {
         "model" => "a model knows it",
-        "train" => "no model knows it, and there are clips to train on",
+        "train" => "no model knows it, and there are clips to train a base on",
         _ => "no model knows it: describe it in plain words (CLAP), or collect clips of it",
     };
     if advice.clips > 0 {
@@ -235,15 +224,11 @@ mod tests {
             .iter()
             .map(|row| (row, registry::labels_of(row)))
             .collect();
-        let data = std::path::Path::new("D");
-        let way = |label, clips| advise(label, clips, &known, Some(data)).way;
+        let way = |label, clips| advise(label, clips, &known).way;
         assert_eq!(way("siren", 0), "model");
+        assert_eq!(advise("siren", 0, &known).knows[0].model, "hark-event");
         assert_eq!(
-            advise("siren", 0, &known, None).knows[0].model,
-            "hark-event"
-        );
-        assert_eq!(
-            advise("Dutch", 0, &known, None).knows[0].model,
+            advise("Dutch", 0, &known).knows[0].model,
             "whisper-language"
         );
         assert_eq!(way("vintage valve amplifier", 0), "prompt");
