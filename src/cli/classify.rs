@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::{Reported, UsageError, exit_code, out};
+use super::UsageError;
 use crate::audio::AudioError;
 use crate::audio::file::FileReader;
 use crate::config::{self, Flags, Seconds};
@@ -122,22 +122,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let name = args.task.map_or(task.as_str(), AskedTask::as_str);
     let mut scorer = Scorer::new(model, content, window_s, hop_s);
     let mut show = Show::new(args.json, args.top_k, name, is_embedding);
-    let mut progress = Progress::new(args.files.len());
-    let mut failed = None;
-    for file in &args.files {
-        if let Err(error) = one(file, &mut scorer, &mut show, &mut progress) {
-            if error.is::<out::OutError>() {
-                return Err(error);
-            }
-            progress.aside(|| out::complain(format_args!("{error:#}")));
-            failed.get_or_insert(exit_code(&error));
-        }
-        progress.end();
-    }
-    match failed {
-        None => Ok(()),
-        Some(code) => Err(Reported(code).into()),
-    }
+    Progress::new(args.files.len()).over(&args.files, |file, progress| {
+        one(file, &mut scorer, &mut show, progress)
+    })
 }
 
 fn one(

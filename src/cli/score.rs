@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::classify::show::Progress;
 use super::windows::{SLACK_S, Windows};
-use super::{Reported, UsageError, exit_code, out};
+use super::{UsageError, out};
 use crate::audio::AudioError;
 use crate::audio::file::FileReader;
 use crate::config::Seconds;
@@ -139,22 +139,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         json: args.json,
         lengths,
     };
-    let mut progress = Progress::new(args.files.len());
-    let mut failed = None;
-    for file in &args.files {
-        if let Err(error) = scorer.file(file, &mut progress) {
-            if error.is::<out::OutError>() {
-                return Err(error);
-            }
-            progress.aside(|| out::complain(format_args!("{error:#}")));
-            failed.get_or_insert(exit_code(&error));
-        }
-        progress.end();
-    }
-    match failed {
-        None => Ok(()),
-        Some(code) => Err(Reported(code).into()),
-    }
+    Progress::new(args.files.len()).over(&args.files, |file, progress| scorer.file(file, progress))
 }
 
 /// The directory of the model and its name.

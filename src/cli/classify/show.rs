@@ -1,13 +1,13 @@
 //! What `hark classify` shows: a table or JSON lines on standard output, a bar on standard error.
 
 use std::io::{IsTerminal, stderr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::score::Scored;
-use crate::cli::out;
+use crate::cli::{Reported, exit_code, out};
 use crate::pipeline::stats;
 
 /// A single file that is shorter than this needs no bar, in seconds.
@@ -148,6 +148,33 @@ impl Progress {
             ProgressBar::hidden()
         };
         Progress { bar, by_file }
+    }
+
+    /// Runs `each` for every file; one that fails is told on standard error and the others go on.
+    ///
+    /// # Errors
+    /// At once when standard output takes no more; otherwise with the kind of the first file that
+    /// failed, after all were tried.
+    pub fn over(
+        mut self,
+        files: &[PathBuf],
+        mut each: impl FnMut(&Path, &mut Progress) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut failed = None;
+        for file in files {
+            if let Err(error) = each(file, &mut self) {
+                if error.is::<out::OutError>() {
+                    return Err(error);
+                }
+                self.aside(|| out::complain(format_args!("{error:#}")));
+                failed.get_or_insert(exit_code(&error));
+            }
+            self.end();
+        }
+        match failed {
+            None => Ok(()),
+            Some(code) => Err(Reported(code).into()),
+        }
     }
 
     /// Begins a file of `declared_s` seconds at `rate_hz`.

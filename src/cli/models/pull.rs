@@ -3,18 +3,17 @@
 //! What is downloaded and how is [`crate::hub`]'s affair; what a name stands for is said by
 //! [`wanted_for`] alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::bar::Bar;
 use crate::cli::out;
-use crate::config::paths::Paths;
 use crate::hub::{
     CachedFile, Hub, HubError, Pull, PullSpec, Release, ReleaseFile, Removed, Snapshot, human,
 };
 use crate::models::ModelError;
-use crate::models::registry::{self, Origin};
+use crate::models::registry;
 
 /// Arguments of `hark models pull`.
 #[derive(Debug, clap::Args)]
@@ -72,16 +71,9 @@ struct RemovedRecord<'a> {
 
 /// What has to be downloaded for a name; nothing where a name is unknown or comes with the program.
 fn wanted_for(name: &str) -> Option<PullSpec> {
-    match registry::find(name).map(|row| (row.name, row.origin)) {
+    match registry::find(name) {
         None => PullSpec::of_repository(name),
-        Some((_, Origin::Embedded)) => None,
-        Some((_, Origin::Hub { repo, revision })) => {
-            PullSpec::of_repository(&format!("{repo}@{revision}"))
-        }
-        Some((name, Origin::Download { url, file, sha256 })) => Some(PullSpec::Release {
-            name: name.to_owned(),
-            files: vec![ReleaseFile { file, url, sha256 }],
-        }),
+        Some(row) => registry::pull_spec(row),
     }
 }
 
@@ -131,16 +123,11 @@ pub fn pull(args: PullArgs) -> anyhow::Result<()> {
             hub.pull(&pull, &mut |said| bar.show(said))?
         }
         PullSpec::Release { name, files } => {
-            fetch_release(&hub, &release_dir(name), files, &mut bar)?
+            fetch_release(&hub, &registry::release_dir(name), files, &mut bar)?
         }
     };
     drop(bar);
     report(&spec, &pulled, args.json)
-}
-
-/// Where the release files of a name lie.
-fn release_dir(name: &str) -> PathBuf {
-    Paths::current().data.join("models").join(name)
 }
 
 fn fetch_release(
@@ -240,7 +227,7 @@ pub fn remove(args: RemoveArgs) -> anyhow::Result<()> {
 }
 
 fn remove_release(name: &str, files: &[ReleaseFile]) -> Result<Removed, HubError> {
-    let dir = release_dir(name);
+    let dir = registry::release_dir(name);
     let mut removed = Removed::default();
     for path in files.iter().map(|file| dir.join(file.file)) {
         let Ok(there) = std::fs::metadata(&path) else {
@@ -262,6 +249,7 @@ fn remove_release(name: &str, files: &[ReleaseFile]) -> Result<Removed, HubError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::registry::Origin;
 
     #[test]
     fn every_row_that_is_not_inside_the_program_can_be_pulled() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::labels::MINDS_14;
 use crate::models::Task;
 
 /// Some labels that checkpoints of a task have; three of them decide.
@@ -29,25 +30,7 @@ const TELLING: [(Task, &[&str]); 4] = [
             "rock",
         ],
     ),
-    // MInDS-14 (Gerz et al., 2021).
-    (
-        Task::Intent,
-        &[
-            "abroad",
-            "address",
-            "app_error",
-            "atm_limit",
-            "balance",
-            "business_loan",
-            "card_issues",
-            "cash_deposit",
-            "direct_debit",
-            "freeze",
-            "joint_account",
-            "latest_transactions",
-            "pay_bill",
-        ],
-    ),
+    (Task::Intent, MINDS_14),
     // FLEURS and VoxLingua107, by name or code.
     (
         Task::Language,

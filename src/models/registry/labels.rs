@@ -29,7 +29,7 @@ const SUPERB_WORDS: &[&str] = &[
 ];
 
 /// MInDS-14 (Gerz et al., 2021).
-const MINDS_14: &[&str] = &[
+pub(super) const MINDS_14: &[&str] = &[
     "abroad",
     "address",
     "app_error",

@@ -14,7 +14,7 @@ use super::layout::Activated;
 use super::silero::Silero;
 use super::speech_gate::SpeechGate;
 use crate::config::paths::Paths;
-use crate::hub::{Hub, Pull, PullSpec};
+use crate::hub::{Hub, Pull, PullSpec, ReleaseFile};
 
 pub use labels::labels_of;
 pub use open::open_path;
@@ -125,34 +125,40 @@ pub fn is_installed(row: &Row) -> bool {
     row.origin == Origin::Embedded || place_of(row).is_some()
 }
 
-/// The file or directory where the weights of a row are, if they are anywhere.
-pub fn place_of(row: &Row) -> Option<PathBuf> {
+/// What has to be fetched for a row; `None` for what is inside the program.
+pub fn pull_spec(row: &Row) -> Option<PullSpec> {
     match row.origin {
         Origin::Embedded => None,
-        Origin::Hub { repo, revision } => {
-            let spec = PullSpec::of_repository(&format!("{repo}@{revision}"))?;
-            let PullSpec::Repository {
-                repo,
-                revision,
-                files,
-            } = &spec
-            else {
-                return None;
-            };
+        Origin::Hub { repo, revision } => PullSpec::of_repository(&format!("{repo}@{revision}")),
+        Origin::Download { url, file, sha256 } => Some(PullSpec::Release {
+            name: row.name.to_owned(),
+            files: vec![ReleaseFile { file, url, sha256 }],
+        }),
+    }
+}
+
+/// Where the release files of a name lie.
+pub fn release_dir(name: &str) -> PathBuf {
+    Paths::current().data.join("models").join(name)
+}
+
+/// The file or directory where the weights of a row are, if they are anywhere.
+pub fn place_of(row: &Row) -> Option<PathBuf> {
+    match pull_spec(row)? {
+        PullSpec::Repository {
+            repo,
+            revision,
+            files,
+        } => {
             let pull = Pull {
-                repo,
-                revision,
+                repo: &repo,
+                revision: &revision,
                 files,
             };
-            let snapshot = Hub::from_env().ok()?.find(&pull)?;
-            Some(snapshot.dir)
+            Some(Hub::from_env().ok()?.find(&pull)?.dir)
         }
-        Origin::Download { file, .. } => {
-            let path = Paths::current()
-                .data
-                .join("models")
-                .join(row.name)
-                .join(file);
+        PullSpec::Release { name, files } => {
+            let path = release_dir(&name).join(files.first()?.file);
             path.is_file().then_some(path)
         }
     }

@@ -462,15 +462,8 @@ impl Conv2dSpec {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, draw};
+    use super::super::testing::{assert_close, draw, weight};
     use super::*;
-
-    fn weight(values: &Tensor) -> Weight {
-        Weight::from_values(
-            values.flatten_all().unwrap().to_vec1().unwrap(),
-            values.dims(),
-        )
-    }
 
     #[test]
     fn convolutions_over_time_equal_candle() {

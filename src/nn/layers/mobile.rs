@@ -332,15 +332,8 @@ pub fn side_means(x: &Tensor) -> candle_core::Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, draw};
+    use super::super::testing::{assert_close, draw, weight};
     use super::*;
-
-    fn weight(values: &Tensor) -> Weight {
-        Weight::from_values(
-            values.flatten_all().unwrap().to_vec1().unwrap(),
-            values.dims(),
-        )
-    }
 
     #[test]
     fn depthwise_equals_candle_with_groups() {

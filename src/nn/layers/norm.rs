@@ -207,15 +207,8 @@ impl BatchNorm {
 mod tests {
     use candle_core::D;
 
-    use super::super::testing::{assert_close, draw};
+    use super::super::testing::{assert_close, draw, weight};
     use super::*;
-
-    fn weight(values: &Tensor) -> Weight {
-        Weight::from_values(
-            values.flatten_all().unwrap().to_vec1().unwrap(),
-            values.dims(),
-        )
-    }
 
     /// `x` to zero mean and unit variance over `dim`, by candle.
     fn normal(x: &Tensor, dim: impl candle_core::shape::Dim + Copy, eps: f64) -> Tensor {

@@ -152,15 +152,8 @@ impl NormedConv1d {
 mod tests {
     use candle_core::Tensor;
 
-    use super::super::testing::{assert_close, draw};
+    use super::super::testing::{assert_close, draw, weight};
     use super::*;
-
-    fn weight(values: &Tensor) -> Weight {
-        Weight::from_values(
-            values.flatten_all().unwrap().to_vec1().unwrap(),
-            values.dims(),
-        )
-    }
 
     #[test]
     fn it_equals_the_convolution_and_the_normalisation_one_after_the_other() {
