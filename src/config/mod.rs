@@ -6,6 +6,7 @@
 //! | `seconds` | lengths of time |
 //! | `paths` | where files live |
 //! | `load` | reads and merges the layers |
+//! | `replace` | writes a file whole or not at all |
 //! | `origin` | remembers where each value was written |
 //! | `validate` | ranges, contradictions, labels |
 //! | `suggest` | the nearest known name |
@@ -15,6 +16,7 @@ mod error;
 mod load;
 mod origin;
 pub mod paths;
+mod replace;
 mod seconds;
 mod section;
 mod suggest;
@@ -22,6 +24,7 @@ mod validate;
 
 pub use error::{ConfigError, Fault};
 pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from};
+pub use replace::replace;
 pub use seconds::Seconds;
 pub use section::*;
 pub use suggest::nearest;

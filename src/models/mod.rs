@@ -12,6 +12,7 @@ pub mod keyword;
 pub mod layout;
 pub mod network;
 pub mod registry;
+pub mod room;
 pub mod silero;
 pub mod speech_encoder;
 pub mod speech_gate;
