@@ -8,6 +8,7 @@
 //! | `seconds` | lengths of time |
 //! | `paths` | where files live |
 //! | `load` | reads and merges the layers |
+//! | `replace` | writes a file whole or not at all |
 //! | `origin` | remembers where each value was written |
 //! | `validate` | ranges, contradictions, labels |
 //! | `suggest` | the nearest known name |
@@ -19,6 +20,7 @@ mod origin;
 pub mod paths;
 pub mod prompt;
 pub mod prompt_file;
+mod replace;
 mod seconds;
 mod section;
 mod suggest;
@@ -27,6 +29,7 @@ mod validate;
 pub use error::{ConfigError, Fault};
 pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from};
 pub use prompt::{PromptConfig, PromptLabel, TaughtConfig};
+pub use replace::replace;
 pub use seconds::Seconds;
 pub use section::*;
 pub use suggest::nearest;

@@ -4,13 +4,14 @@
 //! a crash. A damaged one is an error that names file and line; whoever reads it may set it aside.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::paths::Paths;
 use super::prompt::{PromptLabel, set_problems};
+use super::replace;
 
 /// A larger file is none of ours: a thousand phrases of a thousand characters of four bytes.
 const MAX_BYTES: u64 = 8 << 20;
@@ -97,21 +98,7 @@ impl PromptFile {
     /// # Errors
     /// When the disk is full or may not be written; the old file is as it was.
     pub fn save(&self, prompts: &[PromptLabel]) -> io::Result<()> {
-        let dir = self.0.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(dir)?;
-        let fresh = self.0.with_extension("toml.new");
-        let written = File::create(&fresh).and_then(|mut file| {
-            file.write_all(text_of(prompts).as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, &self.0)?;
-            // The name is in the directory, which is written back on its own.
-            File::open(dir)?.sync_all()
-        });
-        if written.is_err() {
-            // It may not have been made at all.
-            drop(fs::remove_file(&fresh));
-        }
-        written
+        replace(&self.0, text_of(prompts).as_bytes())
     }
 
     /// Moves a damaged file out of the way, and says where it is now.
@@ -231,17 +218,5 @@ mod tests {
         let twice =
             b"[[prompt]]\nname = 'a'\nphrases = ['b']\n[[prompt]]\nname = 'a'\nphrases = ['c']";
         check(twice, "prompt 2: another is called 'a'");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_left_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = file(&dir);
-        let prompts = [prompt("kettle", &["a kettle"], None)];
-        file.save(&prompts).unwrap();
-        // A directory in the way of the new file.
-        fs::create_dir(file.path().with_extension("toml.new")).unwrap();
-        file.save(&[]).unwrap_err();
-        assert_eq!(file.load().unwrap(), prompts);
     }
 }

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod network;
 pub mod prompt;
 pub mod registry;
+pub mod room;
 pub mod silero;
 pub mod speech_encoder;
 pub mod speech_gate;
