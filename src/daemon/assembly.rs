@@ -205,6 +205,7 @@ impl Makers {
             kind,
             name: info.name.clone(),
             labels: info.labels.clone(),
+            thresholds: Arc::default(),
         };
         let config = &loaded.config;
         check_prompt_model(loaded)?;

@@ -68,7 +68,8 @@ impl Daemon {
         let (engine, content, rules) = rules::compile(&loaded, &known).map_err(refuse)?;
         // Rules that stay the same keep what they have open.
         if old.rule != new.rule || old.content != new.content || self.rules.are_changed() {
-            self.pipeline.set_rules(engine, content);
+            let set = self.pipeline.set_rules(engine, content);
+            set.map_err(|error| refuse(error.into()))?;
             self.rules = rules.with_counts_of(&self.rules);
         }
         self.accept(loaded);
