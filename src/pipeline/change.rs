@@ -25,12 +25,15 @@ pub enum Standing {
     Keep {
         /// Its name.
         name: Arc<str>,
+        /// What its labels are to rules: one model may serve several kinds, a stream each.
+        kind: Kind,
         /// The labels that its model gives scores for from now on; `None` where they stay.
         labels: Option<Arc<[Arc<str>]>>,
     },
-    /// A model that is warm; it takes the place of one of the same name.
+    /// A model that is warm; it takes the place of one of the same name and kind.
     New(Windowed),
-    /// Scores that follow from those of another stream; it takes the place of one of the same name.
+    /// Scores that follow from those of another stream; it takes the place of one of the same name and
+    /// kind.
     Derived(Derived),
 }
 
@@ -44,7 +47,7 @@ pub struct Derived {
     pub sha256: Arc<str>,
     /// What its labels are to rules.
     pub kind: Kind,
-    /// The name of the stream that it follows, which has a model.
+    /// The name of the stream that it follows, a model of sound events.
     pub of: Arc<str>,
     /// Its labels.
     pub labels: Arc<[Arc<str>]>,
@@ -98,6 +101,7 @@ impl Roster {
     pub fn standing(&self) -> Vec<Standing> {
         let keep = |member: &Member| Standing::Keep {
             name: member.name().clone(),
+            kind: member.stats.kind(),
             labels: None,
         };
         self.0.iter().map(keep).collect()
@@ -125,13 +129,13 @@ impl Roster {
     ) -> io::Result<(Roster, Change)> {
         // Before any thread is started, for what is refused must leave nothing behind.
         let known = self.check(&windows, keyword, &engine)?;
-        let position = |name: &Arc<str>| known.iter().position(|model| model.name == *name);
+        let position = |name: &Arc<str>| known.iter().position(|model| is_followed(model, name));
 
         let mut members: Vec<Option<Member>> = Vec::with_capacity(windows.len());
         let mut places = Vec::with_capacity(windows.len());
         let mut derived = Vec::new();
         for (at, (standing, known)) in windows.into_iter().zip(known).enumerate() {
-            let from = self.position(&known.name);
+            let from = self.position(&known.name, known.kind);
             let kept = from.and_then(|from| Some((from, self.0.get(from)?)));
             let (member, place) = match (standing, kept) {
                 (Standing::New(model), _) => {
@@ -169,7 +173,7 @@ impl Roster {
             let Some((of, followed)) = of else {
                 return Err(not_running(&spec.of));
             };
-            let before = self.position(&spec.name);
+            let before = self.position(&spec.name, spec.kind);
             let stats = match before.map(|from| &self.0[from]) {
                 Some(Member {
                     stats,
@@ -194,8 +198,9 @@ impl Roster {
         Ok((roster, change))
     }
 
-    fn position(&self, name: &Arc<str>) -> Option<usize> {
-        self.0.iter().position(|member| member.name() == name)
+    fn position(&self, name: &Arc<str>, kind: Kind) -> Option<usize> {
+        let is_it = |member: &Member| member.name() == name && member.stats.kind() == kind;
+        self.0.iter().position(is_it)
     }
 
     /// Holds streams against those that run and against the engine that is to judge them; gives the
@@ -227,8 +232,8 @@ impl Roster {
                 Standing::Derived(spec) => {
                     check_model(model, &spec.name, spec.kind, &spec.labels)?;
                 }
-                Standing::Keep { name, labels } => {
-                    let Some(kept) = self.position(name).map(|at| &self.0[at]) else {
+                Standing::Keep { name, kind, labels } => {
+                    let Some(kept) = self.position(name, *kind).map(|at| &self.0[at]) else {
                         return Err(not_running(name));
                     };
                     let own = &kept.stats.info().labels;
@@ -241,15 +246,16 @@ impl Roster {
                     }
                 }
             }
-            if known[..at].iter().any(|other| other.name == model.name) {
+            let is_twin = |other: &KnownModel| other.name == model.name && other.kind == model.kind;
+            if known[..at].iter().any(is_twin) {
                 return Err(unfit(format!("the stream '{}' stands twice", model.name)));
             }
         }
         for standing in windows {
             let spec = match standing {
                 Standing::Derived(spec) => spec,
-                Standing::Keep { name, .. } => {
-                    match self.position(name).map(|at| &self.0[at].how) {
+                Standing::Keep { name, kind, .. } => {
+                    match self.position(name, *kind).map(|at| &self.0[at].how) {
                         Some(How::Derived { spec }) => spec,
                         _ => continue,
                     }
@@ -267,15 +273,15 @@ impl Roster {
         windows: &[Standing],
         known: &[KnownModel],
     ) -> io::Result<()> {
-        let of = known.iter().position(|model| model.name == spec.of);
+        let of = known.iter().position(|model| is_followed(model, &spec.of));
         let Some(of) = of else {
             return Err(not_running(&spec.of));
         };
         let is_scored = match &windows[of] {
             Standing::New(_) => true,
             Standing::Derived(_) => false,
-            Standing::Keep { name, .. } => self
-                .position(name)
+            Standing::Keep { name, kind, .. } => self
+                .position(name, *kind)
                 .is_some_and(|at| matches!(self.0[at].how, How::Scored { .. })),
         };
         if !is_scored {
@@ -299,10 +305,10 @@ impl Roster {
                 spec.name, spec.of
             )));
         }
-        if let Some(from) = self.position(&spec.of) {
+        if let Some(from) = self.position(&spec.of, Kind::Event) {
             let is_kept = matches!(&windows[of], Standing::Keep { .. });
             let is_spec = |at: usize| matches!(&self.0[at].how, How::Derived { spec: old } if std::ptr::eq(&**old, spec));
-            let goes_on = self.position(&spec.name).is_some_and(is_spec);
+            let goes_on = self.position(&spec.name, spec.kind).is_some_and(is_spec);
             let same = self.0[from].stats.info().labels == known[of].labels;
             if goes_on && !(is_kept && same) {
                 return Err(unfit(format!(
@@ -363,6 +369,11 @@ fn check_model(
         known.kind,
         labels.len()
     )))
+}
+
+/// Whether a derived stream that names `name` follows this model.
+fn is_followed(model: &KnownModel, name: &Arc<str>) -> bool {
+    model.name == *name && model.kind == Kind::Event
 }
 
 fn not_running(name: &str) -> io::Error {
