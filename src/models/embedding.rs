@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::network::Network;
-use super::registry::Row;
 use super::yamnet::{PATCH_SAMPLES, Yamnet};
 use super::{Embedder, ModelError, ModelInfo, Task, info_of};
 use crate::clock::PIPELINE_RATE_HZ;
@@ -115,20 +114,9 @@ impl YamnetEmbedder {
         Ok(YamnetEmbedder(Yamnet::open(path)?))
     }
 
-    /// What it is, given the row and the checksum of its file.
-    pub fn info(&self, row: &Row, sha256: Arc<str>) -> ModelInfo {
-        ModelInfo {
-            name: row.name.into(),
-            sha256,
-            task: row.task,
-            labels: Arc::new([]),
-            input: super::Input::Samples {
-                rate_hz: PIPELINE_RATE_HZ,
-            },
-            window_frames: (PATCH_SAMPLES * 100).div_ceil(PIPELINE_RATE_HZ as usize),
-            parameters: self.0.parameters(),
-            licence: row.licence.into(),
-        }
+    /// Number of weights.
+    pub fn parameters(&self) -> usize {
+        self.0.parameters()
     }
 }
 

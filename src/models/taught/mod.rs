@@ -5,6 +5,9 @@
 //! | `clip` | an example: decoded, judged (silent, short, clipped), cut into the windows that live listening would see |
 //! | `background` | what everything else sounds like to an embedder: whitening, and points for the threshold |
 //! | `enrol` | from examples to a [`TaughtSound`]: direction, threshold, what to expect, warnings |
+//! | `tail` | how often a score is reached by what should not reach it |
+//! | `resemblance` | which labels of the embedded models the examples are |
+//! | `lesson` | the whole way from files to the store |
 //! | `warning` | what is odd about examples, in plain words |
 //! | `sound` | a taught sound: how like it a window is |
 //! | `set` | all sounds of one embedder as one [`Classifier`](super::Classifier) |
@@ -20,22 +23,22 @@ pub mod background;
 mod card;
 pub mod clip;
 mod enrol;
+mod lesson;
+mod resemblance;
 mod set;
 mod sound;
 mod store;
+mod tail;
 mod warning;
-
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 
 use super::{Embedder, ModelError, registry};
 use crate::audio::AudioError;
 
+pub use crate::command::TaughtKind;
 pub use card::Card;
-pub use clip::Clip;
+pub use clip::{Beat, Clip};
 pub use enrol::{Enrolled, Enrolment, MAX_EXAMPLES, MIN_EXAMPLES, enrol};
+pub use lesson::{Lesson, teach};
 pub use set::{TaughtModel, TaughtSet};
 pub use sound::TaughtSound;
 pub use store::{Fault, Listing, Store};
@@ -44,49 +47,11 @@ pub use warning::Warning;
 /// False accepts an hour that a threshold is set for where nothing else is asked.
 pub const TARGET_FA_PER_HOUR: f64 = 1.0;
 
-/// What sort of sound is taught.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TaughtKind {
-    /// Any sound: a doorbell, a kettle, a dog.
-    Sound,
-    /// A spoken word or two, in any language: the order of its parts matters.
-    Word,
-}
-
-impl TaughtKind {
-    /// The name on the command line and on every wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            TaughtKind::Sound => "sound",
-            TaughtKind::Word => "word",
-        }
-    }
-
-    /// The embedder that it uses, by its registry name.
-    pub const fn embedder(self) -> &'static str {
-        match self {
-            TaughtKind::Sound => "hark-event",
-            TaughtKind::Word => "hark-keyword",
-        }
-    }
-}
-
-impl fmt::Display for TaughtKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for TaughtKind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "sound" => Ok(TaughtKind::Sound),
-            "word" => Ok(TaughtKind::Word),
-            _ => Err(format!("expected sound or word, got '{text}'")),
-        }
+/// The embedder of a kind, by its registry name.
+pub const fn embedder_name(kind: TaughtKind) -> &'static str {
+    match kind {
+        TaughtKind::Sound => "hark-event",
+        TaughtKind::Word => "hark-keyword",
     }
 }
 
@@ -95,7 +60,7 @@ impl FromStr for TaughtKind {
 /// # Errors
 /// When its weights are damaged.
 pub fn embedder_for(kind: TaughtKind) -> Result<Box<dyn Embedder>, ModelError> {
-    registry::open_embedder(kind.embedder())
+    registry::open_embedder(embedder_name(kind))
 }
 
 /// Why something cannot be taught, or a taught sound not be kept; each text says what to do.
