@@ -7,6 +7,7 @@
 mod alive;
 mod asked;
 mod assembly;
+mod lessons;
 mod lines;
 mod loading;
 mod phrases;
@@ -14,6 +15,7 @@ mod prompts;
 mod reload;
 mod rules;
 pub mod signals;
+mod taught;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,13 +29,14 @@ use tokio::sync::oneshot;
 use crate::audio::AudioError;
 use crate::clock::{SampleIdx, WallClock};
 use crate::command::{
-    Answer, Command, Live, Notice, PromptStatus, Refusal, Request, State, Status,
+    Answer, Command, Live, Notice, PromptStatus, Refusal, Request, State, Status, TaughtStatus,
 };
 use crate::config::paths::Paths;
 use crate::config::{ConfigError, Loaded};
 use crate::detect::RuleError;
 use crate::event::{Event, Phase};
 use crate::models::ModelError;
+use crate::models::taught::TeachError;
 use crate::outputs::{BusError, Outputs, spawn_all};
 use crate::pipeline::stats::{cpu_time, rss_bytes};
 use crate::pipeline::{Limits, Models, Pace, Pipeline, Report, Reporter};
@@ -41,6 +44,7 @@ use alive::Alive;
 pub use assembly::Makers;
 use assembly::pace_of;
 pub use assembly::spec_of;
+use lessons::Done;
 use lines::Lines;
 use loading::Meanwhile;
 use phrases::Ready;
@@ -48,6 +52,7 @@ use prompts::Prompts;
 use reload::Reloading;
 use rules::Rules;
 use signals::Signal;
+use taught::Taught;
 
 /// Events that `history` remembers.
 const HISTORY: usize = 1000;
@@ -131,6 +136,8 @@ enum Message {
     Signal(Signal),
     /// Prompts are ready, or cannot be.
     Prompts(Result<Ready, ModelError>),
+    /// A change of the taught sounds is made, or has failed.
+    Taught(Result<Done, TeachError>),
     /// The models of a reload are loaded, or cannot be.
     Models(Result<Models, DaemonError>),
     /// Nobody reads the lines any more, or they cannot be written.
@@ -173,6 +180,9 @@ struct Daemon {
     prompts: Prompts,
     /// What the outputs know of them.
     told_prompts: Arc<[PromptStatus]>,
+    taught: Taught,
+    /// What the outputs know of them.
+    told_taught: Arc<[TaughtStatus]>,
     /// Whether sound that does not wait is held back until all that is asked for is ready.
     held: bool,
     history: VecDeque<Arc<Event>>,
@@ -225,12 +235,15 @@ impl Daemon {
         let prompts = Prompts::start(&paths, &loaded)?;
         let told_prompts = prompts.status(None);
         outputs.publish(Notice::Prompts(told_prompts.clone()));
+        let taught = Taught::start(&paths)?;
+        let told_taught = taught.status(None);
+        outputs.publish(Notice::Taught(told_taught.clone()));
         let mut meanwhile = Meanwhile::default();
         let models = loading::wait(
             &loading::begin(&makers, &loaded)?,
             &requests,
             &signals,
-            || loading::status(&loaded, started, &told_prompts),
+            || loading::status(&loaded, started, &told_prompts, &told_taught),
             &mut meanwhile,
         )?;
         let Some(models) = models else {
@@ -247,7 +260,7 @@ impl Daemon {
         let (reporter, reports) = unbounded();
         let mut setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
         // A file would be over before they are ready.
-        let held = !pace.is_endless() && !prompts.is_empty();
+        let held = !pace.is_endless() && !(prompts.is_empty() && taught.is_empty());
         setup.paused = held;
         let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
         let mut alive = Alive::new(started);
@@ -273,6 +286,8 @@ impl Daemon {
             rules,
             prompts,
             told_prompts,
+            taught,
+            told_taught,
             held,
             history: VecDeque::with_capacity(HISTORY),
             events: 0,
@@ -295,8 +310,9 @@ impl Daemon {
     }
 
     fn serve(mut self) -> Result<(), DaemonError> {
-        if !self.prompts.is_empty() {
-            self.refresh_prompts(None);
+        self.refresh_prompts(None);
+        if !self.taught.is_empty() {
+            self.refresh_taught();
         }
         if std::mem::take(&mut self.reload_again) {
             self.reload(None);
@@ -319,6 +335,7 @@ impl Daemon {
                 Message::Signal(Signal::Reload) => self.reload_by_signal(),
                 Message::Signal(Signal::End) => self.end(),
                 Message::Prompts(ready) => self.finish_prompts(ready),
+                Message::Taught(done) => self.finish_taught(done),
                 Message::Models(models) => self.finish_reload(models),
                 Message::LinesClosed(error) => {
                     self.lines = None;
@@ -369,6 +386,7 @@ impl Daemon {
             }
             recv(self.signals) -> got => got.map_or(Message::Tick, Message::Signal),
             recv(self.prompts.done()) -> ready => ready.map_or(Message::Tick, Message::Prompts),
+            recv(self.taught.done()) -> done => done.map_or(Message::Tick, Message::Taught),
             recv(models) -> loaded => Message::Models(loaded.unwrap_or_else(|_| Err(loading::broken()))),
             recv(closed) -> failed => Message::LinesClosed(failed.ok()),
             default(wait) => Message::Tick,
@@ -381,7 +399,7 @@ impl Daemon {
         if self.pause.flatten().is_some_and(|until| now >= until) {
             self.pause = None;
         }
-        self.held &= self.prompts.is_busy();
+        self.held &= self.prompts.is_busy() || self.taught.is_busy();
         self.look_for_models(now);
         self.apply_pause();
         self.tell_state();
@@ -523,6 +541,7 @@ impl Daemon {
                     Some(Ok(())) => {
                         self.rules.set_threshold(&rule, threshold);
                         self.tell_prompts();
+                        self.tell_taught();
                         Ok(Answer::Done)
                     }
                     Some(Err(text)) => Err(Refusal::BadParams(text)),
@@ -533,9 +552,9 @@ impl Daemon {
                 return self.ask_prompts(command, reply);
             }
             Command::Prompts => Ok(Answer::Prompts(self.told_prompts.clone())),
-            Command::Taught => Ok(Answer::Taught(Arc::new([]))),
+            Command::Taught => Ok(Answer::Taught(self.told_taught.clone())),
             Command::Teach { .. } | Command::Forget { .. } | Command::TaughtChanged => {
-                Err(Refusal::Internal("not served yet".into()))
+                return self.ask_taught(command, reply);
             }
             Command::History { n } => {
                 let from = self.history.len().saturating_sub(n);
@@ -568,7 +587,10 @@ impl Daemon {
     fn state(&self) -> (State, Arc<str>) {
         let is_asked = self.pause.is_some() || !self.inhibitors.is_empty();
         if self.is_paused && !is_asked {
-            (State::Loading, "prompts are being made ready".into())
+            (
+                State::Loading,
+                "what is asked for is being made ready".into(),
+            )
         } else if self.is_paused {
             let why = match self.inhibitors.values().next() {
                 Some((who, why)) => format!("inhibited by {who}: {why}"),
@@ -583,7 +605,8 @@ impl Daemon {
         } else if let Some(why) = &self.fault {
             (State::Degraded, why.clone())
         } else if self.heard {
-            match &self.prompts.warning {
+            let warning = self.prompts.warning.as_ref();
+            match warning.or(self.taught.warning.as_ref()) {
                 Some(why) => (State::Degraded, why.clone()),
                 None => (State::Listening, "".into()),
             }
@@ -625,7 +648,7 @@ impl Daemon {
             models: stats.models(),
             rules: self.rules.status(),
             prompts: self.told_prompts.clone(),
-            taught: Arc::new([]),
+            taught: self.told_taught.clone(),
             inhibitors: self.inhibitors.values().cloned().collect(),
             live: self.live(),
             events: self.events,
