@@ -6,6 +6,7 @@ pub mod clap;
 pub mod ecapa;
 pub mod efficientat;
 mod embedded;
+pub mod embedding;
 pub mod event;
 pub mod hubert;
 pub mod keyword;
@@ -13,16 +14,20 @@ pub mod layout;
 pub mod network;
 pub mod prompt;
 pub mod registry;
+pub mod room;
 pub mod silero;
 pub mod speech_encoder;
 pub mod speech_gate;
+pub mod taught;
 pub mod verify;
 pub mod wav2vec2;
 pub mod wavlm;
 pub mod whisper;
 pub mod yamnet;
 
-pub use embedded::{embedded_event, embedded_keyword};
+pub use embedded::{
+    embedded_event, embedded_event_embedder, embedded_keyword, embedded_keyword_embedder,
+};
 
 use std::sync::Arc;
 
@@ -135,7 +140,8 @@ pub trait Classifier: Send {
     /// # Errors
     /// When the window has a wrong shape, or the model fails on it.
     fn classify(&mut self, window: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
-    /// The labels of the scores that it gave last; those of its info unless they change while it runs.
+    /// The labels of the scores that it gave last, or would give now where it has given none; those of
+    /// its info unless they change while it runs.
     fn labels(&self) -> Arc<[Arc<str>]> {
         self.info().labels.clone()
     }
@@ -145,8 +151,8 @@ pub trait Classifier: Send {
 pub trait Embedder: Send {
     /// What it is.
     fn info(&self) -> &ModelInfo;
-    /// Takes samples `(samples)` at the rate of its [`ModelInfo::input`] and writes the embedding, of one
-    /// length for all windows.
+    /// Takes a window of what its [`ModelInfo::input`] says, oldest first, and writes the embedding, of
+    /// one length for all windows.
     ///
     /// # Errors
     /// When the model fails on the window.
