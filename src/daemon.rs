@@ -492,6 +492,13 @@ impl Daemon {
                     None => Err(Refusal::Busy("the listener is busy; try again".into())),
                 }
             }
+            Command::Prompts => Ok(Answer::Prompts(Arc::new([]))),
+            Command::Taught => Ok(Answer::Taught(Arc::new([]))),
+            Command::AddPrompt { .. }
+            | Command::RemovePrompt { .. }
+            | Command::Teach { .. }
+            | Command::Forget { .. }
+            | Command::TaughtChanged => Err(Refusal::Internal("not served yet".into())),
             Command::History { n } => {
                 let from = self.history.len().saturating_sub(n);
                 Ok(Answer::History(
@@ -573,6 +580,8 @@ impl Daemon {
             sources: vec![stats.source()],
             models: stats.models(),
             rules: self.rules.status(),
+            prompts: Arc::new([]),
+            taught: Arc::new([]),
             inhibitors: self.inhibitors.values().cloned().collect(),
             live: self.live(),
             events: self.events,

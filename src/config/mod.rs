@@ -3,9 +3,12 @@
 //! | file | does |
 //! |---|---|
 //! | `section` | the sections as plain types with their defaults |
+//! | `prompt` | label prompts and taught sounds, and what a prompt may look like |
+//! | `prompt_file` | the prompts that were added while the daemon ran |
 //! | `seconds` | lengths of time |
 //! | `paths` | where files live |
 //! | `load` | reads and merges the layers |
+//! | `replace` | writes a file whole or not at all |
 //! | `origin` | remembers where each value was written |
 //! | `validate` | ranges, contradictions, labels |
 //! | `suggest` | the nearest known name |
@@ -15,6 +18,9 @@ mod error;
 mod load;
 mod origin;
 pub mod paths;
+pub mod prompt;
+pub mod prompt_file;
+mod replace;
 mod seconds;
 mod section;
 mod suggest;
@@ -22,6 +28,8 @@ mod validate;
 
 pub use error::{ConfigError, Fault};
 pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from};
+pub use prompt::{PromptConfig, PromptLabel, TaughtConfig};
+pub use replace::replace;
 pub use seconds::Seconds;
 pub use section::*;
 pub use suggest::nearest;

@@ -1,6 +1,7 @@
 //! Loading models beside the loop: large ones take seconds, and whoever asks is answered meanwhile.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -93,6 +94,8 @@ pub(super) fn status(loaded: &Loaded, started: Instant) -> Status {
         sources: Vec::new(),
         models: Vec::new(),
         rules: Vec::new(),
+        prompts: Arc::new([]),
+        taught: Arc::new([]),
         inhibitors: Vec::new(),
         live: Live {
             level_dbfs: f32::NEG_INFINITY,

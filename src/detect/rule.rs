@@ -109,7 +109,7 @@ impl Rule {
             name: Arc::from(config.name.as_str()),
             kind: config.kind,
             model: config.model.as_deref().map(Arc::from),
-            labels: names(&config.labels),
+            labels: names(&config.watched()),
             threshold: config.threshold,
             own_thresholds: config
                 .thresholds

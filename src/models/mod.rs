@@ -13,6 +13,7 @@ pub mod layout;
 pub mod network;
 pub mod prompt;
 pub mod registry;
+pub mod room;
 pub mod silero;
 pub mod speech_encoder;
 pub mod speech_gate;
@@ -135,6 +136,10 @@ pub trait Classifier: Send {
     /// # Errors
     /// When the window has a wrong shape, or the model fails on it.
     fn classify(&mut self, window: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
+    /// The labels of the scores that it gave last; those of its info unless they change while it runs.
+    fn labels(&self) -> Arc<[Arc<str>]> {
+        self.info().labels.clone()
+    }
 }
 
 /// A model that turns windows of sound into points that are near each other where the sounds are.

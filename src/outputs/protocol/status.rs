@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::asked::{PromptRecord, TaughtRecord, records};
 use super::{level, score};
 use crate::command::{Live, State, Status};
 
@@ -174,6 +175,12 @@ pub struct StatusRecord<'a> {
     pub models: Vec<ModelRecord<'a>>,
     /// The rules.
     pub rules: Vec<RuleRecord<'a>>,
+    /// The prompts.
+    #[serde(default)]
+    pub prompts: Vec<PromptRecord<'a>>,
+    /// The taught sounds.
+    #[serde(default)]
+    pub taught: Vec<TaughtRecord<'a>>,
     /// Who inhibits, and why.
     pub inhibitors: Vec<InhibitorRecord<'a>>,
     /// The live picture.
@@ -240,6 +247,8 @@ impl<'a> From<&'a Status> for StatusRecord<'a> {
                     fired: rule.fired,
                 })
                 .collect(),
+            prompts: records(&status.prompts),
+            taught: records(&status.taught),
             inhibitors: status
                 .inhibitors
                 .iter()
@@ -281,6 +290,8 @@ mod tests {
             sources: vec![Default::default()],
             models: Vec::new(),
             rules: Vec::new(),
+            prompts: Arc::new([]),
+            taught: Arc::new([]),
             inhibitors: vec![("me".into(), "a call".into())],
             live: Arc::new(Live {
                 level_dbfs: -30.0,
