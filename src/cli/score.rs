@@ -5,7 +5,6 @@
 //! transformers gives them: they say which phrase fits best, the similarity says how well. Files are
 //! streamed; one that cannot be read is told on standard error and the others go on.
 
-mod background;
 mod phrases;
 
 use std::path::{Path, PathBuf};

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use indicatif::ProgressBar;
 
-use super::background;
 use crate::cli::UsageError;
 use crate::models::ModelError;
-use crate::models::clap::{ClapText, normalise};
+use crate::models::clap::{ClapText, mean_embedding};
+use crate::models::prompt::background;
 
 /// The template of the zero-shot-audio-classification pipeline of transformers.
 const TEMPLATE: &str = "This is a sound of {}.";
@@ -110,7 +110,7 @@ impl Phrases {
     /// The prompts, then the background.
     fn labels(&self) -> impl Iterator<Item = &str> {
         let background: &[&str] = match self.background {
-            true => &background::PHRASES,
+            true => background(),
             false => &[],
         };
         let prompts = self.prompts.iter().map(String::as_str);
@@ -141,7 +141,7 @@ impl Phrases {
         bar.finish_and_clear();
         let embeddings: Vec<Vec<f32>> = embeddings?
             .chunks_exact(self.templates.len())
-            .map(mean)
+            .map(mean_embedding)
             .collect();
         let is_number = |value: &f32| value.is_finite();
         if !embeddings.iter().flatten().all(is_number) {
@@ -152,20 +152,6 @@ impl Phrases {
         }
         Ok(embeddings)
     }
-}
-
-/// The mean of embeddings, of length 1.
-fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
-    if let [one] = embeddings {
-        return one.clone();
-    }
-    let mut sum = vec![0.0; embeddings.first().map_or(0, Vec::len)];
-    for embedding in embeddings {
-        for (sum, value) in sum.iter_mut().zip(embedding) {
-            *sum += value;
-        }
-    }
-    normalise(sum)
 }
 
 /// Refuses control characters, which no phrase has and a terminal obeys.
@@ -239,7 +225,7 @@ mod tests {
         check(&["a dog"], &["{}\n"], "--template: expected plain words");
         let many: Vec<String> = (0..MAX_PHRASES).map(|n| format!("sound {n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        check(&many, &[], "at most 4096 phrases, got 4116");
+        check(&many, &[], "at most 4096 phrases, got 4226");
         check(&many[..2000], &["{}", "a {}", "the {}"], "in 3 templates");
     }
 
@@ -255,19 +241,5 @@ mod tests {
         assert!(error.to_string().contains("got none"), "{error}");
         let error = Phrases::new(&[], Some(Path::new("/no/such")), &[], false).unwrap_err();
         assert!(error.to_string().contains("/no/such"), "{error}");
-    }
-
-    #[test]
-    fn the_background_is_a_table_of_different_phrases() {
-        let different: HashSet<_> = background::PHRASES.iter().collect();
-        assert_eq!(different.len(), background::PHRASES.len());
-    }
-
-    #[test]
-    fn templates_are_averaged_on_the_sphere() {
-        assert_eq!(mean(&[vec![1.0, 0.0]]), [1.0, 0.0]);
-        let half = std::f32::consts::FRAC_1_SQRT_2;
-        let between = mean(&[vec![1.0, 0.0], vec![0.0, 1.0]]);
-        assert!(between.iter().all(|value| (value - half).abs() < 1e-6));
     }
 }
