@@ -5,14 +5,20 @@
 //! | `rule` | compiles one `[[rule]]` into thresholds and sample counts |
 //! | `engine` | binds rules to labels and runs them; the only type the pipeline needs |
 //! | `track` | one label of one rule: confirmation, hysteresis, refractory time |
+//! | `tracks` | what an engine was told, for running other rules over it |
+//! | `search` | the lowest thresholds that keep a room from firing rules |
+//! | `poisson` | how sure a count of false accepts is |
 //! | `content` | the smoothed state speech, music, environment or silence |
 //! | `level` | level and noise floor of the sound |
 
 pub mod content;
 mod engine;
 pub mod level;
+pub mod poisson;
 mod rule;
+pub mod search;
 mod track;
+pub mod tracks;
 
 #[cfg(test)]
 mod properties;
