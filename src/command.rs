@@ -1,11 +1,14 @@
 //! What can be asked of a running daemon, and what it answers: plain types between the outputs
 //! (which translate from their wires) and the daemon's loop (which alone acts on them).
 
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::config::PromptLabel;
 use crate::event::{Event, Kind, LabelScore};
 
 /// What the daemon is doing.
@@ -79,6 +82,40 @@ pub enum Command {
         /// How many.
         n: usize,
     },
+    /// The prompts.
+    Prompts,
+    /// Listen for a sound that is named in plain words, from now on and after the next start.
+    AddPrompt {
+        /// The prompt, checked.
+        label: PromptLabel,
+        /// Whether it may take the place of one of the same name.
+        replace: bool,
+    },
+    /// Listen for it no longer.
+    RemovePrompt {
+        /// Its name.
+        name: String,
+    },
+    /// The taught sounds.
+    Taught,
+    /// Learn a sound from examples.
+    Teach {
+        /// What it is called from now on, checked.
+        name: String,
+        /// What sort of sound.
+        kind: TaughtKind,
+        /// Absolute paths of the examples.
+        files: Vec<PathBuf>,
+        /// Whether it may take the place of one of the same name.
+        replace: bool,
+    },
+    /// Forget a taught sound.
+    Forget {
+        /// Its name.
+        name: String,
+    },
+    /// The taught sounds on disk have changed: read them again.
+    TaughtChanged,
 }
 
 /// What the daemon answers.
@@ -94,6 +131,14 @@ pub enum Answer {
     Inhibited(u64),
     /// To [`Command::History`], oldest first.
     History(Vec<Arc<Event>>),
+    /// To [`Command::Prompts`], in their order.
+    Prompts(Arc<[PromptStatus]>),
+    /// To [`Command::AddPrompt`]: what has become of it.
+    Prompt(Box<PromptStatus>),
+    /// To [`Command::Taught`], in their order.
+    Taught(Arc<[TaughtStatus]>),
+    /// To [`Command::Teach`]: what was learned, and what should be looked at.
+    Learned(Box<TaughtStatus>, Vec<String>),
 }
 
 /// Why the daemon did not do it.
@@ -128,6 +173,10 @@ pub enum Notice {
     State(State, Arc<str>),
     /// The live picture, several times a second.
     Live(Arc<Live>),
+    /// The prompts are others, or in another state.
+    Prompts(Arc<[PromptStatus]>),
+    /// The taught sounds are others, or in another state.
+    Taught(Arc<[TaughtStatus]>),
 }
 
 /// The live picture: what `hark watch` draws.
@@ -152,6 +201,105 @@ pub struct TopScore {
     pub model: Arc<str>,
     /// Label and score.
     pub score: LabelScore,
+}
+
+/// What has become of a prompt or of a taught sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AskedState {
+    /// Its model listens for it.
+    Ready,
+    /// Its model is being loaded.
+    Loading,
+    /// Its model is not installed, or does not run; nothing listens for it yet.
+    Waiting,
+    /// Another model answers for it, as well as it can.
+    Fallback,
+    /// Its model cannot be loaded; nothing listens for it.
+    Failed,
+}
+
+impl AskedState {
+    /// The name on every wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AskedState::Ready => "ready",
+            AskedState::Loading => "loading",
+            AskedState::Waiting => "waiting",
+            AskedState::Fallback => "fallback",
+            AskedState::Failed => "failed",
+        }
+    }
+}
+
+/// A prompt as `status` shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptStatus {
+    /// Its name, the label of its events.
+    pub name: Arc<str>,
+    /// What it sounds like, in plain words.
+    pub phrases: Vec<String>,
+    /// Threshold in force.
+    pub threshold: f32,
+    /// What has become of it.
+    pub state: AskedState,
+    /// Name of the model that answers; empty where none does.
+    pub by: Arc<str>,
+    /// What there is to know: the labels that answer, the command that helps, why it failed.
+    pub detail: String,
+    /// Whether its scores take the room into account (`hark calibrate`).
+    pub calibrated: bool,
+    /// Where it stands in the configuration; empty where it was added while the daemon ran.
+    pub place: String,
+}
+
+/// What sort of sound is taught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaughtKind {
+    /// Any sound, by the embedding of a sound model.
+    Sound,
+    /// A word in any language, by the embedding of the keyword model.
+    Word,
+}
+
+impl TaughtKind {
+    /// The name on every wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TaughtKind::Sound => "sound",
+            TaughtKind::Word => "word",
+        }
+    }
+}
+
+impl FromStr for TaughtKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "sound" => Ok(TaughtKind::Sound),
+            "word" => Ok(TaughtKind::Word),
+            _ => Err(format!("unknown kind '{text}': expected sound or word")),
+        }
+    }
+}
+
+/// A taught sound as `status` shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaughtStatus {
+    /// Its name, the label of its events.
+    pub name: Arc<str>,
+    /// What sort of sound.
+    pub kind: TaughtKind,
+    /// How many examples it was learned from.
+    pub examples: usize,
+    /// Threshold in force.
+    pub threshold: f32,
+    /// What has become of it.
+    pub state: AskedState,
+    /// Name of the model whose embedding it is of.
+    pub by: Arc<str>,
+    /// What there is to know: the command that helps, why it failed.
+    pub detail: String,
 }
 
 /// A source as `status` shows it.
@@ -192,7 +340,9 @@ pub struct ModelStatus {
     pub steps: u64,
     /// Windows skipped because a newer one was due, or for another model.
     pub skipped: u64,
-    /// Whether its windows are left out for a cheaper model that cannot keep up beside it.
+    /// Windows that were not scored because nothing in them stood out from the room.
+    pub gated: u64,
+    /// Whether its windows are left out for another model that cannot keep up beside it.
     pub is_aside: bool,
     /// Length and distance of its windows in seconds; `None` where it is stepped on every frame.
     pub windows_s: Option<(f64, f64)>,
@@ -234,6 +384,10 @@ pub struct Status {
     pub models: Vec<ModelStatus>,
     /// The rules.
     pub rules: Vec<RuleStatus>,
+    /// The prompts.
+    pub prompts: Arc<[PromptStatus]>,
+    /// The taught sounds.
+    pub taught: Arc<[TaughtStatus]>,
     /// Who inhibits, and why.
     pub inhibitors: Vec<(String, String)>,
     /// The live picture.

@@ -65,7 +65,12 @@ fn the_documented_default_is_the_built_in_one() {
     assert_eq!(words.veto_threshold, default.veto_threshold);
     assert_eq!((words.enabled, words.hold), (default.enabled, default.hold));
     for rule in documented.rule {
-        assert!(rule.enabled && !rule.labels.is_empty(), "{}", rule.name);
+        let is_for_all = matches!(rule.kind, Kind::Prompt | Kind::Taught);
+        assert!(
+            rule.enabled && rule.labels.is_empty() == is_for_all,
+            "{}",
+            rule.name
+        );
     }
 }
 
@@ -83,9 +88,11 @@ fn every_key_is_documented() {
             .map(str::to_owned)
             .collect()
     };
-    for section in known("'?' = 1") {
+    let mut sections = known("'?' = 1");
+    sections.push("prompt.label".to_owned());
+    for section in sections {
         let header = match section.as_str() {
-            "source" | "model" | "rule" => format!("[[{section}]]"),
+            "source" | "model" | "rule" | "prompt.label" => format!("[[{section}]]"),
             _ => format!("[{section}]"),
         };
         let text: String = DEFAULT_TOML
@@ -98,6 +105,10 @@ fn every_key_is_documented() {
             .collect();
         assert!(!text.is_empty(), "{header} is not in config/default.toml");
         for key in known(&format!("{header}\n'?' = 1")) {
+            if (section.as_str(), key.as_str()) == ("prompt", "label") {
+                // A section of its own.
+                continue;
+            }
             let assignment = format!("{key} = ");
             assert!(
                 text.lines().any(|line| line.starts_with(&assignment)),
@@ -268,7 +279,7 @@ fn faults_name_place_and_remedy() {
     );
     check(
         "[[rule]]\nname = 'a'\nkind = 'keywords'",
-        &[":3:8: unknown kind 'keywords'; use 'keyword' or 'event'"],
+        &[":3:8: unknown kind 'keywords'; use 'keyword', 'event', 'prompt' or 'taught'"],
     );
     check(
         "[[rule]]\nname = 'a'\nkind = 'content'",
@@ -460,7 +471,12 @@ fn labels_are_held_against_the_models() {
     let [sounds, words] = [(Kind::Event, sounds), (Kind::Keyword, words)].map(|(kind, labels)| {
         let name = kind.as_str().into();
         let labels = labels.into();
-        KnownModel { kind, name, labels }
+        KnownModel {
+            kind,
+            name,
+            labels,
+            thresholds: Arc::default(),
+        }
     });
     let error = loaded
         .validate_labels(&[sounds.clone(), words.clone()])

@@ -13,6 +13,7 @@ mod man;
 mod models;
 mod out;
 mod pause;
+mod prompt;
 mod reload;
 mod resume;
 mod run;
@@ -107,6 +108,13 @@ Examples:
   hark score --model ./clap --prompt-file sounds.txt --template 'the sound of {}' \\
              --template 'a recording of {}' long.ogg";
 
+const PROMPT_HELP: &str = "\
+Examples:
+  hark prompt add kettle 'a kettle whistling' 'water boiling'
+  hark prompt add 'the door' 'someone knocking at the door' --threshold 0.6
+  hark prompt list
+  hark prompt remove kettle";
+
 const PAUSE_HELP: &str = "\
 Examples:
   hark pause           until 'hark resume'
@@ -155,6 +163,9 @@ pub enum Verb {
     Resume(resume::Args),
     /// Makes a running daemon read its configuration again.
     Reload(reload::Args),
+    /// Tells a running daemon in plain words what to listen for.
+    #[command(after_help = PROMPT_HELP)]
+    Prompt(prompt::Args),
     /// Says what is in sound files; no daemon needed.
     #[command(after_help = CLASSIFY_HELP)]
     Classify(classify::Args),
@@ -214,6 +225,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Pause(args) => pause::run(args),
         Verb::Resume(args) => resume::run(args),
         Verb::Reload(args) => reload::run(args),
+        Verb::Prompt(args) => prompt::run(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Train(args) => train::run(args),

@@ -5,11 +5,11 @@
 //! environment < flags. `--config` takes the place of all files.
 //!
 //! - Tables merge key by key; a list replaces the list below it.
-//! - `[[rule]]` and `[[model]]` entries merge with their namesake and are appended otherwise;
-//!   `[[source]]` entries are appended, and `--source` replaces them all.
+//! - `[[rule]]`, `[[model]]` and `[[prompt.label]]` entries merge with their namesake and are
+//!   appended otherwise; `[[source]]` entries are appended, and `--source` replaces them all.
 //! - `HARK_SECTION__KEY=value` sets `key` of `[section]`, as in `HARK_DBUS__BUS=none`. The value is
 //!   TOML, or text where it is not. Names without `__` are none of ours (hooks see such names);
-//!   rules, models and sources are lists and have no variables.
+//!   rules, models, prompts and sources are lists and have no variables.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -83,6 +83,12 @@ impl Loaded {
         self.layers.is_weakest(newest.unwrap_or(0))
     }
 
+    /// Where the value at `key` was written: `path:line:column`, or the name of a variable or flag.
+    pub fn place_of<const N: usize>(&self, key: [&str; N]) -> String {
+        let key = key.map(str::to_owned).to_vec();
+        self.layers.place(self.origins.offset(&key))
+    }
+
     /// The error of a value that other parts of the program do not accept, at the place of `key`.
     pub fn fault_at<const N: usize>(&self, key: [&str; N], text: impl Into<String>) -> ConfigError {
         let problem = Problem::new(key, text);
@@ -137,7 +143,7 @@ pub fn load_from(
         if layer.name == FLAG_SOURCE {
             merged.remove("source");
         }
-        merge(&mut merged, table.into_inner(), true);
+        merge(&mut merged, table.into_inner(), "");
     }
     ConfigError::from_faults(faults)?;
 
@@ -263,16 +269,21 @@ fn push_vars(vars: impl IntoIterator<Item = (String, String)>, layers: &mut Laye
 }
 
 /// Lays `over` on `under`: see the head of this file.
-fn merge<'a>(under: &mut DeTable<'a>, over: DeTable<'a>, is_root: bool) {
+fn merge<'a>(under: &mut DeTable<'a>, over: DeTable<'a>, section: &str) {
     for (key, value) in over {
-        let is_list = is_root && matches!(key.get_ref().as_ref(), "rule" | "model" | "source");
+        let name = key.get_ref().as_ref();
+        let inner = match section {
+            "" => name.to_owned(),
+            section => format!("{section}.{name}"),
+        };
+        let is_list = matches!(inner.as_str(), "rule" | "model" | "source" | "prompt.label");
         let Some(slot) = under.get_mut(key.get_ref().as_ref()) else {
             under.insert(key, value);
             continue;
         };
         let span = value.span();
         match (slot.get_mut(), value.into_inner()) {
-            (DeValue::Table(under), DeValue::Table(over)) => merge(under, over, false),
+            (DeValue::Table(under), DeValue::Table(over)) => merge(under, over, &inner),
             (DeValue::Array(under), DeValue::Array(over)) if is_list => {
                 for entry in over {
                     merge_entry(under, entry);
@@ -283,7 +294,8 @@ fn merge<'a>(under: &mut DeTable<'a>, over: DeTable<'a>, is_root: bool) {
     }
 }
 
-/// Lays an entry of `[[rule]]` or `[[model]]` on its namesake, or appends it; sources have no names.
+/// Lays an entry of `[[rule]]`, `[[model]]` or `[[prompt.label]]` on its namesake, or appends it;
+/// sources have no names.
 fn merge_entry<'a>(under: &mut DeArray<'a>, entry: Spanned<DeValue<'a>>) {
     let name = entry_name(&entry);
     let twin = under
@@ -291,7 +303,7 @@ fn merge_entry<'a>(under: &mut DeArray<'a>, entry: Spanned<DeValue<'a>>) {
         .find(|known| name.is_some() && entry_name(known) == name);
     let span = entry.span();
     match (twin.map(Spanned::get_mut), entry.into_inner()) {
-        (Some(DeValue::Table(under)), DeValue::Table(over)) => merge(under, over, false),
+        (Some(DeValue::Table(under)), DeValue::Table(over)) => merge(under, over, "entry"),
         (_, entry) => under.push(Spanned::new(span, entry)),
     }
 }
@@ -301,10 +313,18 @@ fn entry_name(entry: &Spanned<DeValue<'_>>) -> Option<String> {
     table.get("name")?.get_ref().as_str().map(str::to_owned)
 }
 
-/// Two rules or models of one name in one layer are a slip, not an override.
+/// Two rules, models or prompts of one name in one layer are a slip, not an override.
 fn find_duplicates(layers: &Layers, table: &DeTable<'_>, faults: &mut Vec<Fault>) {
-    for list in ["rule", "model"] {
-        let Some(DeValue::Array(entries)) = table.get(list).map(Spanned::get_ref) else {
+    let prompts = table
+        .get("prompt")
+        .and_then(|prompt| prompt.get_ref().as_table());
+    let lists = [
+        ("rule", table.get("rule")),
+        ("model", table.get("model")),
+        ("prompt", prompts.and_then(|prompt| prompt.get("label"))),
+    ];
+    for (list, entries) in lists {
+        let Some(DeValue::Array(entries)) = entries.map(Spanned::get_ref) else {
             continue;
         };
         for (at, entry) in entries.iter().enumerate() {

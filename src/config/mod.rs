@@ -3,6 +3,8 @@
 //! | file | does |
 //! |---|---|
 //! | `section` | the sections as plain types with their defaults |
+//! | `prompt` | label prompts and taught sounds, and what a prompt may look like |
+//! | `prompt_file` | the prompts that were added while the daemon ran |
 //! | `seconds` | lengths of time |
 //! | `paths` | where files live |
 //! | `load` | reads and merges the layers |
@@ -16,6 +18,8 @@ mod error;
 mod load;
 mod origin;
 pub mod paths;
+pub mod prompt;
+pub mod prompt_file;
 mod replace;
 mod seconds;
 mod section;
@@ -24,6 +28,7 @@ mod validate;
 
 pub use error::{ConfigError, Fault};
 pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from};
+pub use prompt::{PromptConfig, PromptLabel, TaughtConfig};
 pub use replace::replace;
 pub use seconds::Seconds;
 pub use section::*;

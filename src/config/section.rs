@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::prompt::{PromptConfig, TaughtConfig};
 use super::seconds::Seconds;
 use crate::event::Kind;
 
@@ -20,6 +21,10 @@ pub struct Config {
     pub event: EventConfig,
     /// Further models that run on windows beside it.
     pub model: Vec<ModelConfig>,
+    /// Label prompts.
+    pub prompt: PromptConfig,
+    /// Sounds taught from examples.
+    pub taught: TaughtConfig,
     /// The smoothed content state.
     pub content: ContentConfig,
     /// What turns scores into events.
@@ -157,13 +162,17 @@ pub struct RuleConfig {
     pub name: String,
     /// Whether it is in force.
     pub enabled: bool,
-    /// What it listens to: `keyword` or `event`.
+    /// What it listens to: `keyword`, `event`, `prompt` or `taught`.
     #[serde(deserialize_with = "rule_kind")]
     pub kind: Kind,
     /// The model whose labels they are; `None`: for each label the first that has it.
     pub model: Option<String>,
     /// Labels that fire it; empty means every reportable label of the kind.
     pub labels: Vec<String>,
+    /// The prompt that fires it, in place of `labels`.
+    pub prompt: Option<String>,
+    /// The taught sound that fires it, in place of `labels`.
+    pub taught: Option<String>,
     /// Score at or over which an observation counts, `0.0..=1.0`.
     pub threshold: f32,
     /// Thresholds of single labels, in place of `threshold`.
@@ -198,6 +207,8 @@ impl Default for RuleConfig {
             kind: Kind::Event,
             model: None,
             labels: Vec::new(),
+            prompt: None,
+            taught: None,
             threshold: 0.5,
             thresholds: BTreeMap::new(),
             release: None,
@@ -217,12 +228,12 @@ impl Default for RuleConfig {
 fn rule_kind<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Kind, D::Error> {
     let text = String::deserialize(deserializer)?;
     match text.parse() {
-        Ok(kind @ (Kind::Keyword | Kind::Event)) => Ok(kind),
+        Ok(kind @ (Kind::Keyword | Kind::Event | Kind::Prompt | Kind::Taught)) => Ok(kind),
         Ok(Kind::Content) => Err(serde::de::Error::custom(
             "content changes need no rule; set them up in [content]",
         )),
         _ => Err(serde::de::Error::custom(format!(
-            "unknown kind '{text}'; use 'keyword' or 'event'"
+            "unknown kind '{text}'; use 'keyword', 'event', 'prompt' or 'taught'"
         ))),
     }
 }

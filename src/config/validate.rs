@@ -44,14 +44,18 @@ impl Problem {
 }
 
 /// A model that runs, as rules see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KnownModel {
-    /// What its labels are to rules: `Keyword` for words of single frames, `Event` for windows.
+    /// What its labels are to rules: `Keyword` for words of single frames, `Event` for the sounds of
+    /// a model on windows, `Prompt` and `Taught` for labels that come and go while it runs.
     pub kind: Kind,
     /// Its name in `status`.
     pub name: Arc<str>,
     /// Its labels in the order of its scores.
     pub labels: Arc<[Arc<str>]>,
+    /// A label's own threshold, in the same order; empty where none has one. Rules over every label
+    /// use them, unless they give the label another.
+    pub thresholds: Arc<[Option<f32>]>,
 }
 
 /// Observations that a confirmation can look back on: they are the bits of one word.
@@ -85,6 +89,8 @@ impl Config {
             }
             window_problems(&mut found, section, model.window_s, model.hop_s);
         }
+        found.extend(self.prompt.problems());
+        found.extend(self.taught.problems());
         let hold_s = self.content.hold_s;
         if !(0.0..=60.0).contains(&hold_s) {
             found.push(Problem::new(
@@ -150,6 +156,8 @@ impl RuleConfig {
                 ));
             }
         }
+        self.single_problems(&mut found);
+        let watched = self.watched();
         unit_range(&mut found, ["threshold"], self.threshold, f32::MIN_POSITIVE);
         for (label, threshold) in &self.thresholds {
             unit_range(
@@ -158,7 +166,7 @@ impl RuleConfig {
                 *threshold,
                 f32::MIN_POSITIVE,
             );
-            if !self.labels.is_empty() && !self.labels.contains(label) {
+            if !watched.is_empty() && !watched.contains(label) {
                 found.push(Problem::new(
                     ["thresholds", label],
                     format!("'{label}' is not among the labels of the rule; add it to labels, or remove its threshold"),
@@ -202,7 +210,7 @@ impl RuleConfig {
             ));
         }
         for (at, label) in self.veto.iter().enumerate() {
-            if self.labels.contains(label) {
+            if watched.contains(label) {
                 found.push(Problem::new(
                     ["veto", &at.to_string()],
                     format!("'{label}' would keep itself from starting; remove it from veto or from labels"),
@@ -216,6 +224,42 @@ impl RuleConfig {
             f32::MIN_POSITIVE,
         );
         found
+    }
+
+    /// The labels that fire it: those of `labels`, or the one of `prompt` or `taught`; empty means
+    /// every reportable label of the kind.
+    pub fn watched(&self) -> Vec<String> {
+        let one = match self.kind {
+            Kind::Prompt => &self.prompt,
+            Kind::Taught => &self.taught,
+            _ => &None,
+        };
+        match one {
+            Some(name) => vec![name.clone()],
+            None => self.labels.clone(),
+        }
+    }
+
+    /// `prompt` and `taught` name one label of their own kind of rule.
+    fn single_problems(&self, found: &mut Vec<Problem>) {
+        for (key, kind, named) in [
+            ("prompt", Kind::Prompt, &self.prompt),
+            ("taught", Kind::Taught, &self.taught),
+        ] {
+            let Some(name) = named else { continue };
+            if self.kind != kind {
+                let text = format!("{key} goes with kind = \"{key}\"; add that, or remove {key}");
+                found.push(Problem::new([key], text).or(["kind"]));
+            } else if !self.labels.is_empty() {
+                let text = format!("{key} takes the place of labels; remove one of the two");
+                found.push(Problem::new([key], text).or(["labels"]));
+            } else if name.trim().is_empty() {
+                found.push(Problem::new(
+                    [key],
+                    "the name is empty; write one, or remove the key",
+                ));
+            }
+        }
     }
 
     /// Keys that work for the other kind of rule alone.
@@ -263,7 +307,9 @@ impl RuleConfig {
     pub fn label_problems(&self, known: &[KnownModel]) -> Vec<Problem> {
         let mut found = Vec::new();
         let is_known = |kind: Kind| known.iter().any(|model| model.kind == kind);
-        if is_known(self.kind) {
+        // Prompts and taught sounds come and go while the daemon runs: a rule may wait for its own.
+        let comes_and_goes = matches!(self.kind, Kind::Prompt | Kind::Taught);
+        if is_known(self.kind) && !comes_and_goes {
             if let Some(name) = &self.model
                 && self.candidates(known).next().is_none()
             {
@@ -317,7 +363,7 @@ pub fn is_reportable(label: &str) -> bool {
 }
 
 /// Windows of a length that models take, without gaps between them.
-fn window_problems<const N: usize>(
+pub(super) fn window_problems<const N: usize>(
     found: &mut Vec<Problem>,
     section: [&str; N],
     window_s: Option<f64>,

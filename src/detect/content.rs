@@ -159,6 +159,18 @@ impl Content {
         self.rival = None;
     }
 
+    /// Takes over the state of `old`: the room is the same. Evidence counts on where the labels are the
+    /// same too.
+    pub fn carry_over(&mut self, old: Content) {
+        self.state = old.state;
+        self.next_episode = old.next_episode;
+        if self.classes == old.classes {
+            self.evidence = old.evidence;
+            self.last_end = old.last_end;
+            self.rival = old.rival;
+        }
+    }
+
     fn decide(&mut self, state: State, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
         let best = State::ALL
             .into_iter()

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `rule` | compiles one `[[rule]]` into thresholds and sample counts |
 //! | `engine` | binds rules to labels and runs them; the only type the pipeline needs |
+//! | `carry` | an engine with other rules or models goes on where the old one stood |
 //! | `track` | one label of one rule: confirmation, hysteresis, refractory time |
 //! | `tracks` | what an engine was told, for running other rules over it |
 //! | `search` | the lowest thresholds that keep a room from firing rules |
@@ -11,6 +12,7 @@
 //! | `content` | the smoothed state speech, music, environment or silence |
 //! | `level` | level and noise floor of the sound |
 
+mod carry;
 pub mod content;
 mod engine;
 pub mod level;

@@ -109,7 +109,7 @@ impl Rule {
             name: Arc::from(config.name.as_str()),
             kind: config.kind,
             model: config.model.as_deref().map(Arc::from),
-            labels: names(&config.labels),
+            labels: names(&config.watched()),
             threshold: config.threshold,
             own_thresholds: config
                 .thresholds
@@ -157,6 +157,18 @@ impl Rule {
     /// The score below which an episode of a label ends.
     pub fn release_of(&self, label: &str) -> f32 {
         self.threshold_of(label) * self.release_ratio
+    }
+
+    /// The threshold in force for a label whose model gives it `own`.
+    pub(super) fn threshold_for(&self, label: &str, own: Option<f32>) -> f32 {
+        match own {
+            Some(own) if self.labels.is_empty() && !self.gives_threshold(label) => own,
+            _ => self.threshold_of(label),
+        }
+    }
+
+    fn gives_threshold(&self, label: &str) -> bool {
+        self.own_thresholds.iter().any(|(name, _)| **name == *label)
     }
 
     /// Whether it reports instants (keywords) rather than starts and ends.

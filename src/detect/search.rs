@@ -122,7 +122,8 @@ pub fn propose(
     let mut labels = Vec::new();
     for (stream, positions) in compiled.positions(known).into_iter().enumerate() {
         for (label, index) in positions {
-            let old = compiled.threshold_of(&label);
+            let own = known[stream].thresholds.get(index).copied().flatten();
+            let old = compiled.threshold_for(&label, own);
             labels.push(LabelProposal {
                 model: known[stream].name.clone(),
                 old,
@@ -225,6 +226,8 @@ impl Search<'_> {
         RuleConfig {
             name,
             labels: labels.iter().map(|(label, _)| label.to_string()).collect(),
+            prompt: None,
+            taught: None,
             thresholds: thresholds.collect::<BTreeMap<_, _>>(),
             ..self.rule.clone()
         }
@@ -394,6 +397,7 @@ mod tests {
             kind,
             name: "m".into(),
             labels: LABELS.map(Arc::from).into(),
+            thresholds: Arc::default(),
         }]
     }
 

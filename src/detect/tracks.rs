@@ -191,6 +191,7 @@ mod tests {
                 labels: [format!("{name} a"), format!("{name} b")]
                     .map(Arc::from)
                     .into(),
+                thresholds: Arc::default(),
             })
             .into()
     }

@@ -11,6 +11,7 @@ pub mod hubert;
 pub mod keyword;
 pub mod layout;
 pub mod network;
+pub mod prompt;
 pub mod registry;
 pub mod room;
 pub mod silero;
@@ -135,6 +136,11 @@ pub trait Classifier: Send {
     /// # Errors
     /// When the window has a wrong shape, or the model fails on it.
     fn classify(&mut self, window: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
+    /// The labels of the scores that it gave last, or would give now where it has given none; those of
+    /// its info unless they change while it runs.
+    fn labels(&self) -> Arc<[Arc<str>]> {
+        self.info().labels.clone()
+    }
 }
 
 /// A model that turns windows of sound into points that are near each other where the sounds are.

@@ -17,8 +17,8 @@ const UNDER_WAY: usize = 64;
 /// How long the daemon may take over an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// The same for a reload, which may load other weights.
-const RELOAD_LIMIT: Duration = Duration::from_secs(60);
+/// The same for a reload and for what is asked to be listened for, which may load other weights.
+const LOAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// Asks the daemon's loop.
 #[derive(Debug, Clone)]
@@ -46,7 +46,12 @@ impl Asker {
             .try_acquire()
             .map_err(|_| Refusal::Busy(format!("{UNDER_WAY} requests are under way; try again")))?;
         let limit = match command {
-            Command::Reload => RELOAD_LIMIT,
+            Command::Reload
+            | Command::AddPrompt { .. }
+            | Command::RemovePrompt { .. }
+            | Command::Teach { .. }
+            | Command::Forget { .. }
+            | Command::TaughtChanged => LOAD_LIMIT,
             _ => ANSWER_LIMIT,
         };
         let answer = self.send(command)?;

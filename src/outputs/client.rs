@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::BusError;
 use super::protocol::{ErrorRecord, HelloRecord};
+use super::request::MAX_LINE;
 
 /// Longest wait for an answer: the daemon's own limit on a reload, and a little.
 const ANSWER_LIMIT: Duration = Duration::from_secs(65);
@@ -62,9 +63,20 @@ impl Client {
         let id = self.next_id;
         self.next_id += 1;
         let request = json!({"id": id, "method": method, "params": params});
+        let line = format!("{request}\n");
+        if line.len() > MAX_LINE {
+            // The daemon would skip it, and could not say whose it was.
+            return Err(BusError::Refused {
+                code: "too_large".into(),
+                message: format!(
+                    "{method}: the request has {} bytes, a line may have {MAX_LINE}",
+                    line.len()
+                ),
+            });
+        }
         self.reader
             .get_mut()
-            .write_all(format!("{request}\n").as_bytes())
+            .write_all(line.as_bytes())
             .map_err(|error| self.broken(&error.to_string()))?;
         loop {
             let line = self.line()?.ok_or_else(|| self.closed())?;

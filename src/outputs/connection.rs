@@ -24,7 +24,8 @@ use super::ask::{Inhibitor, unexpected};
 use super::filter::Filter;
 use super::protocol::{
     self, Code, DoneResult, DroppedRecord, ErrorRecord, EventRecord, HelloRecord, HistoryResult,
-    LiveRecord, PromptsResult, ScoreRecord, StateRecord, StatusRecord, TopResult,
+    LearnedResult, LiveRecord, PromptRecord, PromptResult, PromptsResult, ScoreRecord, StateRecord,
+    StatusRecord, TaughtRecord, TaughtResult, TopResult,
 };
 use super::request::{self, Call, MAX_LINE};
 use super::{Heard, OutputCtx, ended};
@@ -52,6 +53,8 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
     let mut outbox = Outbox::default();
     let mut session = Session::default();
     let greeting = HelloRecord::new(cx.state.borrow_and_update().0);
+    cx.prompts.mark_unchanged();
+    cx.taught.mark_unchanged();
     outbox.push(protocol::line(&greeting).into());
 
     let mut counted = LiveReader::new(cx.live_readers.clone());
@@ -73,6 +76,16 @@ pub async fn serve(mut stream: UnixStream, mut cx: OutputCtx) -> io::Result<()> 
                 let Ok(()) = changed else { break };
                 let (state, reason) = cx.state.borrow_and_update().clone();
                 outbox.push(protocol::line(&StateRecord::new(state, &reason)).into());
+            }
+            changed = cx.prompts.changed(), if live && outbox.has_room() => {
+                let Ok(()) = changed else { break };
+                let prompts = cx.prompts.borrow_and_update().clone();
+                outbox.push(protocol::line(&PromptsResult::notice(&prompts)).into());
+            }
+            changed = cx.taught.changed(), if live && outbox.has_room() => {
+                let Ok(()) = changed else { break };
+                let taught = cx.taught.borrow_and_update().clone();
+                outbox.push(protocol::line(&TaughtResult::notice(&taught)).into());
             }
             changed = cx.live.changed(), if live && outbox.lines.len() < LIVE_QUEUE => {
                 let Ok(()) = changed else { break };
@@ -206,12 +219,6 @@ impl Session {
                 self.filter = None;
                 outbox.push(done(&id));
             }
-            Ok(Call::Prompts) => {
-                let none = PromptsResult {
-                    prompts: Vec::new(),
-                };
-                outbox.push(protocol::result_line(&id, &none).into());
-            }
             Ok(Call::Inhibit { who, why }) => {
                 let asker = cx.asker.clone();
                 self.pending = Some(Box::pin(async move {
@@ -270,6 +277,19 @@ fn answer_line(id: &Value, answer: &Answer) -> String {
         Answer::History(events) => {
             let events = events.iter().map(|e| EventRecord::from(&**e)).collect();
             protocol::result_line(id, &HistoryResult { events })
+        }
+        Answer::Prompts(prompts) => protocol::result_line(id, &PromptsResult::new(prompts)),
+        Answer::Prompt(prompt) => {
+            let prompt = PromptRecord::from(&**prompt);
+            protocol::result_line(id, &PromptResult { prompt })
+        }
+        Answer::Taught(taught) => protocol::result_line(id, &TaughtResult::new(taught)),
+        Answer::Learned(taught, warnings) => {
+            let learned = LearnedResult {
+                taught: TaughtRecord::from(&**taught),
+                warnings: warnings.iter().map(|text| text.as_str().into()).collect(),
+            };
+            protocol::result_line(id, &learned)
         }
         other @ Answer::Inhibited(_) => protocol::error_line(id, &unexpected(other).into()),
     }

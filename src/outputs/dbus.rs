@@ -91,6 +91,8 @@ impl Dbus {
         // Before the bus is reached: what is heard meanwhile is told once it is.
         let mut events = cx.events.subscribe();
         cx.state.mark_unchanged();
+        cx.prompts.mark_unchanged();
+        cx.taught.mark_unchanged();
         let connection = within("connecting", self.connect(&cx)).await?;
         let object = connection
             .object_server()
@@ -110,6 +112,16 @@ impl Dbus {
                     cx.state.mark_unchanged();
                     within("telling the state", tell_state(&object)).await?;
                 }
+                changed = cx.prompts.changed() => {
+                    let Ok(()) = changed else { break };
+                    cx.prompts.mark_unchanged();
+                    within("telling the prompts", tell_prompts(&object)).await?;
+                }
+                changed = cx.taught.changed() => {
+                    let Ok(()) = changed else { break };
+                    cx.taught.mark_unchanged();
+                    within("telling the taught sounds", tell_taught(&object)).await?;
+                }
                 () = connection.closed() => {
                     return Err(OutputError::Bus("the bus has gone".into()));
                 }
@@ -126,10 +138,7 @@ impl Dbus {
             .bus
             .builder()
             .method_timeout(BUS_LIMIT)
-            .serve_at(
-                PATH,
-                Hark1::new(cx.asker.clone(), cx.state.clone(), self.inhibitors.clone()),
-            )
+            .serve_at(PATH, Hark1::new(cx, self.inhibitors.clone()))
             .build()
             .await?;
         // Without DO_NOT_QUEUE: where another owns the name, the bus hands it on when that one
@@ -240,4 +249,14 @@ async fn tell_state(object: &InterfaceRef<Hark1>) -> zbus::Result<()> {
     hark.paused_changed(emitter).await?;
     hark.sources_invalidate(emitter).await?;
     hark.models_invalidate(emitter).await
+}
+
+async fn tell_prompts(object: &InterfaceRef<Hark1>) -> zbus::Result<()> {
+    let hark = object.get().await;
+    hark.prompts_changed(object.signal_emitter()).await
+}
+
+async fn tell_taught(object: &InterfaceRef<Hark1>) -> zbus::Result<()> {
+    let hark = object.get().await;
+    hark.taught_changed(object.signal_emitter()).await
 }

@@ -26,13 +26,13 @@ use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-use crate::command::{Live, Notice, Request, State};
+use crate::command::{Live, Notice, PromptStatus, Request, State, TaughtStatus};
 use crate::config::paths::Paths;
 use crate::config::{Config, SocketConfig};
 use crate::event::Event;
 
 pub use ask::{Asker, Inhibitor};
-pub use request::{NO_PROMPT_MODEL, pause_time};
+pub use request::pause_time;
 pub use socket::MAX_CLIENTS;
 
 /// Events that wait for an output that is late before the oldest is lost to it (and counted).
@@ -121,6 +121,10 @@ pub struct OutputCtx {
     pub events: broadcast::Sender<Arc<Heard>>,
     /// The state in force.
     pub state: watch::Receiver<StateNow>,
+    /// The prompts.
+    pub prompts: watch::Receiver<Arc<[PromptStatus]>>,
+    /// The taught sounds.
+    pub taught: watch::Receiver<Arc<[TaughtStatus]>>,
     /// The newest live picture.
     pub live: watch::Receiver<Arc<Live>>,
     /// Clients that follow it.
@@ -192,6 +196,8 @@ pub fn spawn_all(
     let (events, _) = broadcast::channel(EVENT_BACKLOG);
     let (state, state_rx) = watch::channel((State::Loading, Arc::from("")));
     let (live, live_rx) = watch::channel(Arc::default());
+    let (prompts, prompts_rx) = watch::channel(Arc::from([]));
+    let (taught, taught_rx) = watch::channel(Arc::from([]));
     let (shutdown, shutdown_rx) = watch::channel(false);
     let live_readers = Arc::new(AtomicUsize::new(0));
     let asker = Asker::new(requests);
@@ -204,6 +210,8 @@ pub fn spawn_all(
             config: config.clone(),
             events: events.clone(),
             state: state_rx.clone(),
+            prompts: prompts_rx.clone(),
+            taught: taught_rx.clone(),
             live: live_rx.clone(),
             live_readers: live_readers.clone(),
             asker: asker.clone(),
@@ -218,6 +226,8 @@ pub fn spawn_all(
         publisher: Publisher {
             events,
             state,
+            prompts,
+            taught,
             live,
         },
         live_readers,
@@ -232,6 +242,8 @@ pub fn spawn_all(
 pub struct Publisher {
     events: broadcast::Sender<Arc<Heard>>,
     state: watch::Sender<StateNow>,
+    prompts: watch::Sender<Arc<[PromptStatus]>>,
+    taught: watch::Sender<Arc<[TaughtStatus]>>,
     live: watch::Sender<Arc<Live>>,
 }
 
@@ -244,6 +256,8 @@ impl Publisher {
             Notice::Event(event) => drop(self.events.send(Heard::new(event))),
             Notice::State(state, why) => drop(self.state.send_replace((state, why))),
             Notice::Live(live) => drop(self.live.send_replace(live)),
+            Notice::Prompts(prompts) => drop(self.prompts.send_replace(prompts)),
+            Notice::Taught(taught) => drop(self.taught.send_replace(taught)),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The one wire format: every type that is written as JSON is here or, for the state of the daemon,
-//! in `status`, and nowhere else.
+//! in `status`, for prompts and taught sounds in `asked`, and nowhere else.
 //!
 //! D-Bus carries the same records: `dbus` turns them into variants field by field. Requests, which
 //! are only read, are in `request`. Numbers are finite on the wire: scores are rounded to four
 //! decimals and levels to two, an endless level is clamped to +-200 dB.
 
+mod asked;
 mod status;
 
 use std::borrow::Cow;
@@ -16,6 +17,9 @@ use serde_json::Value;
 use crate::command::{Refusal, State};
 use crate::event::{Event, LabelScore};
 
+pub use asked::{
+    LearnedResult, PromptRecord, PromptResult, PromptsResult, TaughtRecord, TaughtResult, records,
+};
 pub use status::{
     InhibitorRecord, LiveRecord, ModelRecord, RuleRecord, SourceRecord, StateRecord, StatusRecord,
     TopRecord,
@@ -166,9 +170,7 @@ pub enum Code {
     TooLarge,
     /// Too many clients or requests; try again.
     Busy,
-    /// Something broke. Also the answer to `prompt_add`, `prompt_remove` and `teach`, for which
-    /// this version has no model: the code table of the protocol knows no better one, and the
-    /// message says that no prompt model is installed.
+    /// Something broke: a model that cannot be loaded, a disk that is full.
     Internal,
 }
 
@@ -280,13 +282,6 @@ pub struct TopResult<'a> {
 pub struct HistoryResult<'a> {
     /// Oldest first.
     pub events: Vec<EventRecord<'a>>,
-}
-
-/// The result of `prompts`: always empty, this version has no prompt model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PromptsResult {
-    /// The live prompts.
-    pub prompts: Vec<String>,
 }
 
 /// The result of methods that have nothing to say.

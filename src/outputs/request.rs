@@ -3,13 +3,16 @@
 //! Every value is checked here, so that the daemon's loop only sees commands that make sense;
 //! unknown keys are errors, and every message names the method, the key and what is allowed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::command::Command;
+use crate::command::{Command, TaughtKind};
+use crate::config::PromptLabel;
+use crate::config::prompt::{brief, check_name};
 
 use super::filter::Filter;
 use super::protocol::{Code, ErrorRecord};
@@ -23,12 +26,13 @@ pub const MAX_ENTRIES: usize = 1000;
 /// Longest pause in seconds: a year. Whoever wants more can leave `seconds` out.
 pub const MAX_PAUSE_S: f64 = 366.0 * 86_400.0;
 
-/// What is said about methods that need a prompt model.
-pub const NO_PROMPT_MODEL: &str = "no prompt model is installed in this version of hark";
+/// Most examples that a sound is taught from.
+pub const MAX_EXAMPLES: usize = 64;
 
 /// The methods, as an error names them.
 const METHODS: &str = "subscribe, unsubscribe, status, top, pause, resume, reload, inhibit, \
-                       prompts, prompt_add, prompt_remove, threshold_set, teach, history";
+                       prompts, prompt_add, prompt_remove, threshold_set, teach, taught, forget, \
+                       taught_changed, history";
 
 /// A request that makes sense.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +48,6 @@ pub enum Call {
         /// And why.
         why: String,
     },
-    /// The live prompts.
-    Prompts,
     /// For the daemon's loop.
     Ask(Command),
 }
@@ -106,6 +108,34 @@ struct ThresholdParams {
     threshold: f32,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PromptParams {
+    name: String,
+    phrases: Vec<String>,
+    #[serde(default)]
+    threshold: Option<f32>,
+    #[serde(default)]
+    replace: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameParams {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TeachParams {
+    name: String,
+    files: Vec<PathBuf>,
+    #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
+    replace: bool,
+}
+
 fn bad(message: impl Into<String>) -> ErrorRecord {
     ErrorRecord::new(Code::BadParams, message)
 }
@@ -150,7 +180,32 @@ fn resolve(method: &str, given: Map<String, Value>) -> Result<Call, ErrorRecord>
         "status" => params::<NoParams>(method, given).map(|_| Call::Ask(Command::Status)),
         "resume" => params::<NoParams>(method, given).map(|_| Call::Ask(Command::Resume)),
         "reload" => params::<NoParams>(method, given).map(|_| Call::Ask(Command::Reload)),
-        "prompts" => params::<NoParams>(method, given).map(|_| Call::Prompts),
+        "prompts" => params::<NoParams>(method, given).map(|_| Call::Ask(Command::Prompts)),
+        "taught" => params::<NoParams>(method, given).map(|_| Call::Ask(Command::Taught)),
+        "taught_changed" => {
+            params::<NoParams>(method, given).map(|_| Call::Ask(Command::TaughtChanged))
+        }
+        "prompt_add" => {
+            let given: PromptParams = params(method, given)?;
+            add_prompt(given.name, given.phrases, given.threshold, given.replace)
+                .map(Call::Ask)
+                .map_err(|error| bad(format!("prompt_add: {error}")))
+        }
+        "prompt_remove" => {
+            let NameParams { name } = params(method, given)?;
+            Ok(Call::Ask(Command::RemovePrompt { name }))
+        }
+        "teach" => {
+            let given: TeachParams = params(method, given)?;
+            let kind = given.kind.as_deref().unwrap_or(TaughtKind::Sound.as_str());
+            teach(given.name, kind, given.files, given.replace)
+                .map(Call::Ask)
+                .map_err(|error| bad(format!("teach: {error}")))
+        }
+        "forget" => {
+            let NameParams { name } = params(method, given)?;
+            Ok(Call::Ask(Command::Forget { name }))
+        }
         "top" => {
             let n = count(method, params(method, given)?, 10)?;
             Ok(Call::Ask(Command::Top { n }))
@@ -174,9 +229,6 @@ fn resolve(method: &str, given: Map<String, Value>) -> Result<Call, ErrorRecord>
             let threshold =
                 unit(threshold).map_err(|e| bad(format!("threshold_set: threshold: {e}")))?;
             Ok(Call::Ask(Command::SetThreshold { rule, threshold }))
-        }
-        "prompt_add" | "prompt_remove" | "teach" => {
-            Err(ErrorRecord::new(Code::Internal, NO_PROMPT_MODEL))
         }
         _ => {
             // A method name can be as long as the line; the answer must stay readable.
@@ -215,6 +267,58 @@ pub fn entries(n: usize) -> Result<usize, String> {
     } else {
         Err(format!("n is {n}; expected 1 to {MAX_ENTRIES}"))
     }
+}
+
+/// A prompt as given from outside.
+///
+/// # Errors
+/// When it is none; see [`PromptLabel::check`].
+pub fn add_prompt(
+    name: String,
+    phrases: Vec<String>,
+    threshold: Option<f32>,
+    replace: bool,
+) -> Result<Command, String> {
+    let label = PromptLabel {
+        name,
+        phrases,
+        threshold,
+    };
+    label.check()?;
+    Ok(Command::AddPrompt { label, replace })
+}
+
+/// What is to be taught, as given from outside.
+///
+/// # Errors
+/// When the name or the kind is none, or the files are none, too many, or not absolute: the daemon
+/// has a working directory of its own.
+pub fn teach(
+    name: String,
+    kind: &str,
+    files: Vec<PathBuf>,
+    replace: bool,
+) -> Result<Command, String> {
+    check_name(&name, "sound").map_err(|error| format!("name: {error}"))?;
+    let kind = kind.parse().map_err(|error| format!("kind: {error}"))?;
+    if files.is_empty() || files.len() > MAX_EXAMPLES {
+        return Err(format!(
+            "files: {} examples; expected 1 to {MAX_EXAMPLES}",
+            files.len()
+        ));
+    }
+    if let Some(file) = files.iter().find(|file| !file.is_absolute()) {
+        return Err(format!(
+            "files: '{}' is not an absolute path",
+            brief(&file.to_string_lossy())
+        ));
+    }
+    Ok(Command::Teach {
+        name,
+        kind,
+        files,
+        replace,
+    })
 }
 
 /// Who inhibits, as given from outside.
@@ -298,7 +402,39 @@ mod tests {
                 threshold: 1.0,
             }),
         );
-        check(r#"{"method":"prompts","params":{}}"#, Call::Prompts);
+        check(r#"{"method":"prompts"}"#, Call::Ask(Command::Prompts));
+        check(
+            r#"{"method":"prompt_add","params":{"name":"kettle","phrases":["a kettle"],"threshold":0.5,"replace":true}}"#,
+            Call::Ask(Command::AddPrompt {
+                label: PromptLabel {
+                    name: "kettle".into(),
+                    phrases: vec!["a kettle".into()],
+                    threshold: Some(0.5),
+                },
+                replace: true,
+            }),
+        );
+        check(
+            r#"{"method":"prompt_remove","params":{"name":"kettle"}}"#,
+            Call::Ask(Command::RemovePrompt {
+                name: "kettle".into(),
+            }),
+        );
+        check(
+            r#"{"method":"teach","params":{"name":"bell","files":["/a.wav"]}}"#,
+            Call::Ask(Command::Teach {
+                name: "bell".into(),
+                kind: TaughtKind::Sound,
+                files: vec!["/a.wav".into()],
+                replace: false,
+            }),
+        );
+        check(
+            r#"{"method":"forget","params":{"name":"bell"}}"#,
+            Call::Ask(Command::Forget {
+                name: "bell".into(),
+            }),
+        );
         check(
             r#"{"method":"subscribe","params":{"kinds":["keyword"],"labels":["yes"],"min_score":0.5,"live":true}}"#,
             Call::Subscribe(Filter::new(
@@ -395,8 +531,28 @@ mod tests {
         );
         check(
             r#"{"method":"teach","params":{"x":1}}"#,
-            Code::Internal,
-            "no prompt model",
+            bad,
+            "teach: unknown field `x`",
+        );
+        check(
+            r#"{"method":"teach","params":{"name":"a","files":[]}}"#,
+            bad,
+            "teach: files: 0 examples; expected 1 to 64",
+        );
+        check(
+            r#"{"method":"teach","params":{"name":"a","files":["b.wav"]}}"#,
+            bad,
+            "teach: files: 'b.wav' is not an absolute path",
+        );
+        check(
+            r#"{"method":"teach","params":{"name":"a","files":["/b"],"kind":"smell"}}"#,
+            bad,
+            "teach: kind: unknown kind 'smell'",
+        );
+        check(
+            r#"{"method":"prompt_add","params":{"name":"a","phrases":[""]}}"#,
+            bad,
+            "prompt_add: phrases.0: the phrase is empty",
         );
         check(&"[".repeat(MAX_LINE), bad, "not JSON");
         assert_eq!(

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use harkd::clock::SampleIdx;
 use harkd::command::{
-    Answer, Command, Live, ModelStatus, Notice, Refusal, Request, RuleStatus, SourceStatus, State,
-    Status, TopScore,
+    Answer, AskedState, Command, Live, ModelStatus, Notice, PromptStatus, Refusal, Request,
+    RuleStatus, SourceStatus, State, Status, TaughtKind, TaughtStatus, TopScore,
 };
 use harkd::config::Config;
 use harkd::event::{Event, Kind, LabelScore, ModelRef, Phase};
@@ -65,6 +65,20 @@ impl Fake {
                         shared.inhibitors.retain(|(n, _, _)| n != inhibitor);
                         Ok(Answer::Done)
                     }
+                    Command::Prompts => Ok(Answer::Prompts(prompts())),
+                    Command::Taught => Ok(Answer::Taught(taught())),
+                    Command::AddPrompt { label, .. } if label.name == "kettle" => Err(
+                        Refusal::BadParams("there is a prompt 'kettle' already".into()),
+                    ),
+                    Command::AddPrompt { label, .. } => {
+                        let mut prompt = prompts()[0].clone();
+                        prompt.name = label.name.as_str().into();
+                        Ok(Answer::Prompt(Box::new(prompt)))
+                    }
+                    Command::Teach { .. } => Ok(Answer::Learned(
+                        Box::new(taught()[0].clone()),
+                        vec!["a.wav is unlike the others".into()],
+                    )),
                     Command::SetThreshold { rule, .. } if rule != "alarm" => {
                         Err(Refusal::BadParams(format!("there is no rule '{rule}'")))
                     }
@@ -186,6 +200,33 @@ pub fn live() -> Live {
     }
 }
 
+/// The prompts of the fake daemon.
+pub fn prompts() -> Arc<[PromptStatus]> {
+    Arc::new([PromptStatus {
+        name: "kettle".into(),
+        phrases: vec!["a kettle whistling".into()],
+        threshold: 0.6,
+        state: AskedState::Fallback,
+        by: "event-small".into(),
+        detail: "by its label Water".into(),
+        calibrated: false,
+        place: String::new(),
+    }])
+}
+
+/// The taught sounds of the fake daemon.
+pub fn taught() -> Arc<[TaughtStatus]> {
+    Arc::new([TaughtStatus {
+        name: "my doorbell".into(),
+        kind: TaughtKind::Sound,
+        examples: 3,
+        threshold: 0.5,
+        state: AskedState::Ready,
+        by: "event-small".into(),
+        detail: String::new(),
+    }])
+}
+
 fn status(shared: &Shared) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
@@ -211,6 +252,7 @@ fn status(shared: &Shared) -> Status {
             labels: 40,
             steps: 10,
             skipped: 1,
+            gated: 0,
             is_aside: false,
             windows_s: Some((1.0, 0.5)),
             p50_us: 900.0,
@@ -222,6 +264,8 @@ fn status(shared: &Shared) -> Status {
             threshold: 0.6,
             fired: 2,
         }],
+        prompts: prompts(),
+        taught: taught(),
         inhibitors: shared
             .inhibitors
             .iter()

@@ -151,6 +151,7 @@ impl Rig {
             wait_for_source,
             lines: Some(Box::new(Shared(lines.clone()))),
             signals: inbox,
+            paths: paths(&dir),
         };
         let thread = std::thread::spawn(move || {
             let result = daemon::run(options);

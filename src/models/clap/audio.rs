@@ -122,6 +122,16 @@ impl ClapAudio {
         })
     }
 
+    /// What makes the features of a clip for the audio tower of a directory, whose tensors are not read.
+    ///
+    /// # Errors
+    /// When the configuration makes no network, or the feature extractor does not go with it.
+    pub fn front_end_of(layout: &Layout) -> Result<ClapMel, ModelError> {
+        let config = Config::read(layout)?.audio_config;
+        config.check(layout)?;
+        front_end(layout, &config)
+    }
+
     /// What makes the features of a clip.
     pub fn front_end(&self) -> &ClapMel {
         &self.front_end

@@ -221,6 +221,32 @@ impl ClapText {
             .iter()
             .map(|phrase| self.tokenizer.encode(phrase.as_ref()))
             .collect::<Result<Vec<_>, _>>()?;
+        self.embed_each(&ids, done)
+    }
+
+    /// [`ClapText::embed_all`] of phrases of any length: one that is too long is cut, as the reference
+    /// does with `truncation=True`.
+    ///
+    /// # Errors
+    /// When a phrase cannot be made into tokens.
+    pub fn embed_truncated<S: AsRef<str>>(
+        &self,
+        phrases: &[S],
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let ids = phrases
+            .iter()
+            .map(|phrase| self.tokenizer.encode_truncated(phrase.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.embed_each(&ids, done)
+    }
+
+    /// The embeddings of the tokens of phrases, in their order.
+    fn embed_each(
+        &self,
+        ids: &[Vec<u32>],
+        done: &mut dyn FnMut(usize),
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
         // Phrases of one length go together, so that none needs padding.
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_by_key(|&phrase| ids[phrase].len());

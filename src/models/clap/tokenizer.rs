@@ -117,13 +117,7 @@ impl RobertaTokenizer {
     /// # Errors
     /// When there are more of them than [`RobertaTokenizer::max_tokens`].
     pub fn encode(&self, phrase: &str) -> Result<Vec<u32>, ModelError> {
-        let encoded = self.bpe.encode_fast(phrase, false).map_err(|error| {
-            ModelError::Format(format!("the phrase cannot be made into tokens: {error}"))
-        })?;
-        let mut ids = Vec::with_capacity(encoded.len() + 2);
-        ids.push(self.cls);
-        ids.extend_from_slice(encoded.get_ids());
-        ids.push(self.sep);
+        let ids = self.all_tokens(phrase)?;
         if ids.len() > self.max_tokens {
             return Err(ModelError::Shape(format!(
                 "expected a phrase of at most {} tokens, got one of {}: say it in fewer words",
@@ -131,6 +125,31 @@ impl RobertaTokenizer {
                 ids.len()
             )));
         }
+        Ok(ids)
+    }
+
+    /// The tokens of a phrase between the two special ones; of one that is too long the first, as the
+    /// reference gives with `truncation=True`.
+    ///
+    /// # Errors
+    /// When the phrase cannot be made into tokens.
+    pub fn encode_truncated(&self, phrase: &str) -> Result<Vec<u32>, ModelError> {
+        let mut ids = self.all_tokens(phrase)?;
+        if ids.len() > self.max_tokens {
+            ids.truncate(self.max_tokens - 1);
+            ids.push(self.sep);
+        }
+        Ok(ids)
+    }
+
+    fn all_tokens(&self, phrase: &str) -> Result<Vec<u32>, ModelError> {
+        let encoded = self.bpe.encode_fast(phrase, false).map_err(|error| {
+            ModelError::Format(format!("the phrase cannot be made into tokens: {error}"))
+        })?;
+        let mut ids = Vec::with_capacity(encoded.len() + 2);
+        ids.push(self.cls);
+        ids.extend_from_slice(encoded.get_ids());
+        ids.push(self.sep);
         Ok(ids)
     }
 }

@@ -17,6 +17,7 @@ use crate::config::paths::Paths;
 use crate::hub::{Hub, Pull, PullSpec, ReleaseFile};
 
 pub use labels::labels_of;
+pub(super) use open::checksum;
 pub use open::open_path;
 pub use rows::ROWS;
 

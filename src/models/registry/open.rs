@@ -229,7 +229,7 @@ fn finish(opened: Opened, name: &str, row: Option<&'static Row>) -> Result<Model
 }
 
 /// SHA-256 of a file. In a hub's cache the weights are a link to a blob that is named by it.
-fn checksum(path: &Path) -> Result<String, ModelError> {
+pub(in crate::models) fn checksum(path: &Path) -> Result<String, ModelError> {
     if let Some(sha256) = blob_sha256(path) {
         return Ok(sha256);
     }

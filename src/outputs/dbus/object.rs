@@ -10,10 +10,12 @@ use zbus::object_server::SignalEmitter;
 use zbus::{fdo, interface};
 
 use super::variant::{Fields, fields};
-use crate::command::{Answer, Command, Refusal, State, Status};
+use crate::command::{Answer, Command, PromptStatus, Refusal, State, Status, TaughtStatus};
 use crate::outputs::ask::{Asker, unexpected};
-use crate::outputs::protocol::{EventRecord, ScoreRecord, StatusRecord};
-use crate::outputs::{NO_PROMPT_MODEL, StateNow, request};
+use crate::outputs::protocol::{
+    EventRecord, LearnedResult, PromptRecord, ScoreRecord, StatusRecord, TaughtRecord,
+};
+use crate::outputs::{OutputCtx, StateNow, request};
 
 /// Inhibitors held over D-Bus at once; each holds a file descriptor.
 pub const MAX_INHIBITORS: usize = 64;
@@ -30,15 +32,19 @@ fn refused(refusal: Refusal) -> fdo::Error {
 pub struct Hark1 {
     asker: Asker,
     state: watch::Receiver<StateNow>,
+    prompts: watch::Receiver<Arc<[PromptStatus]>>,
+    taught: watch::Receiver<Arc<[TaughtStatus]>>,
     inhibitors: Arc<Semaphore>,
 }
 
 impl Hark1 {
-    /// An object that asks the daemon through `asker`.
-    pub fn new(asker: Asker, state: watch::Receiver<StateNow>, inhibitors: Arc<Semaphore>) -> Self {
+    /// An object that asks the daemon through `cx`.
+    pub fn new(cx: &OutputCtx, inhibitors: Arc<Semaphore>) -> Self {
         Hark1 {
-            asker,
-            state,
+            asker: cx.asker.clone(),
+            state: cx.state.clone(),
+            prompts: cx.prompts.clone(),
+            taught: cx.taught.clone(),
             inhibitors,
         }
     }
@@ -112,21 +118,43 @@ impl Hark1 {
         }
     }
 
-    /// Not in this version: no prompt model is installed.
-    #[expect(unused_variables, reason = "the shape is fixed")]
+    /// Listens for a sound in plain words from now on, and after the next start; a threshold of 0 or
+    /// below is the default one. The property `Prompts` tells what has become of it.
     async fn add_prompt(
         &self,
-        name: &str,
+        name: String,
         phrases: Vec<String>,
         threshold: f64,
     ) -> fdo::Result<()> {
-        Err(fdo::Error::NotSupported(NO_PROMPT_MODEL.into()))
+        // NaN is no default: it goes on and is refused.
+        let threshold = (threshold.is_nan() || threshold > 0.0).then_some(threshold as f32);
+        let command = request::add_prompt(name, phrases, threshold, false)
+            .map_err(fdo::Error::InvalidArgs)?;
+        self.order(command).await
     }
 
-    /// Not in this version: no prompt model is installed.
-    #[expect(unused_variables, reason = "the shape is fixed")]
-    async fn remove_prompt(&self, name: &str) -> fdo::Result<()> {
-        Err(fdo::Error::NotSupported(NO_PROMPT_MODEL.into()))
+    /// Listens for it no longer.
+    async fn remove_prompt(&self, name: String) -> fdo::Result<()> {
+        self.order(Command::RemovePrompt { name }).await
+    }
+
+    /// Learns a sound (kind `sound`) or a word (`word`) from examples, sound files by their absolute
+    /// paths. Gives what was learned, and warnings.
+    async fn teach(&self, name: String, files: Vec<String>, kind: String) -> fdo::Result<Fields> {
+        let files = files.into_iter().map(Into::into).collect();
+        let command = request::teach(name, &kind, files, false).map_err(fdo::Error::InvalidArgs)?;
+        match self.ask(command).await? {
+            Answer::Learned(taught, warnings) => Ok(fields(&LearnedResult {
+                taught: TaughtRecord::from(&*taught),
+                warnings: warnings.iter().map(|text| text.as_str().into()).collect(),
+            })),
+            other => Err(refused(unexpected(&other))),
+        }
+    }
+
+    /// Forgets a taught sound.
+    async fn forget(&self, name: String) -> fdo::Result<()> {
+        self.order(Command::Forget { name }).await
     }
 
     /// Sets the threshold of a rule until the next reload.
@@ -196,10 +224,24 @@ impl Hark1 {
         Ok(status.models.iter().map(|m| m.name.to_string()).collect())
     }
 
-    /// Names of the live prompts; none in this version.
-    #[zbus(property(emits_changed_signal = "const"))]
-    fn prompts(&self) -> Vec<String> {
-        Vec::new()
+    /// The prompts: name, phrases, threshold, state, by, detail, calibrated, place.
+    #[zbus(property)]
+    fn prompts(&self) -> Vec<Fields> {
+        let prompts = self.prompts.borrow();
+        prompts
+            .iter()
+            .map(|p| fields(&PromptRecord::from(p)))
+            .collect()
+    }
+
+    /// The taught sounds: name, kind, examples, threshold, state, by, detail.
+    #[zbus(property)]
+    fn taught(&self) -> Vec<Fields> {
+        let taught = self.taught.borrow();
+        taught
+            .iter()
+            .map(|t| fields(&TaughtRecord::from(t)))
+            .collect()
     }
 
     /// A sound has begun; `more` carries the rest of the record.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::asked::{PromptRecord, TaughtRecord, records};
 use super::{level, score};
 use crate::command::{Live, State, Status};
 
@@ -118,7 +119,10 @@ pub struct ModelRecord<'a> {
     pub steps: u64,
     /// Windows skipped because a newer one was due, or for another model.
     pub skipped: u64,
-    /// Whether its windows are left out for a cheaper model that cannot keep up beside it.
+    /// Windows that were not scored because nothing in them stood out from the room.
+    #[serde(default)]
+    pub gated: u64,
+    /// Whether its windows are left out for another model that cannot keep up beside it.
     #[serde(default)]
     pub set_aside: bool,
     /// Length of its windows in seconds; `null` where it is stepped on every frame.
@@ -174,6 +178,12 @@ pub struct StatusRecord<'a> {
     pub models: Vec<ModelRecord<'a>>,
     /// The rules.
     pub rules: Vec<RuleRecord<'a>>,
+    /// The prompts.
+    #[serde(default)]
+    pub prompts: Vec<PromptRecord<'a>>,
+    /// The taught sounds.
+    #[serde(default)]
+    pub taught: Vec<TaughtRecord<'a>>,
     /// Who inhibits, and why.
     pub inhibitors: Vec<InhibitorRecord<'a>>,
     /// The live picture.
@@ -223,6 +233,7 @@ impl<'a> From<&'a Status> for StatusRecord<'a> {
                     labels: model.labels,
                     steps: model.steps,
                     skipped: model.skipped,
+                    gated: model.gated,
                     set_aside: model.is_aside,
                     window_s: model.windows_s.map(|(window_s, _)| window_s),
                     hop_s: model.windows_s.map(|(_, hop_s)| hop_s),
@@ -240,6 +251,8 @@ impl<'a> From<&'a Status> for StatusRecord<'a> {
                     fired: rule.fired,
                 })
                 .collect(),
+            prompts: records(&status.prompts),
+            taught: records(&status.taught),
             inhibitors: status
                 .inhibitors
                 .iter()
@@ -281,6 +294,8 @@ mod tests {
             sources: vec![Default::default()],
             models: Vec::new(),
             rules: Vec::new(),
+            prompts: Arc::new([]),
+            taught: Arc::new([]),
             inhibitors: vec![("me".into(), "a call".into())],
             live: Arc::new(Live {
                 level_dbfs: -30.0,

@@ -1,0 +1,73 @@
+//! `hark prompt`: sounds in plain words that a running daemon listens for.
+//!
+//! The daemon keeps them and answers; nothing is decided here.
+
+mod add;
+mod list;
+mod remove;
+
+use serde_json::Value;
+
+use super::daemon::SocketArgs;
+use crate::outputs::protocol::PromptRecord;
+
+/// Arguments of `hark prompt`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Lists the prompts: what they sound like, who answers for them, and what is missing.
+    List(list::Args),
+    /// Listens for a sound from now on, and after the next start.
+    Add(add::Args),
+    /// Listens for it no longer.
+    Remove(remove::Args),
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// When no daemon listens, or it refuses.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::List(args) => list::run(&args),
+        Action::Add(args) => add::run(args),
+        Action::Remove(args) => remove::run(&args),
+    }
+}
+
+/// The error of an answer that this version cannot read.
+const OTHER_VERSION: &str = "the daemon is of another version; see 'hark prompt list --json'";
+
+/// What has become of a prompt, in one line without its name.
+fn fate(prompt: &PromptRecord) -> String {
+    let calibrated = match prompt.calibrated {
+        true => ", calibrated for this room",
+        false => "",
+    };
+    let text = match &*prompt.state {
+        "ready" => format!("{} listens for it{calibrated}", prompt.by),
+        "fallback" => format!("{} answers as well as it can", prompt.by),
+        "loading" => format!("{} is being loaded", prompt.by),
+        "waiting" => "nothing listens for it yet".to_owned(),
+        "failed" => "nothing listens for it".to_owned(),
+        other => other.to_owned(),
+    };
+    match &*prompt.detail {
+        "" => text,
+        detail => format!("{text}: {detail}"),
+    }
+}
+
+/// The prompts of the daemon.
+fn prompts(daemon: &SocketArgs) -> anyhow::Result<Vec<Value>> {
+    let mut answer = daemon.connect()?.call("prompts", serde_json::json!({}))?;
+    match answer["prompts"].take() {
+        Value::Array(prompts) => Ok(prompts),
+        _ => Ok(Vec::new()),
+    }
+}
