@@ -534,9 +534,9 @@ impl Daemon {
             }
             Command::Prompts => Ok(Answer::Prompts(self.told_prompts.clone())),
             Command::Taught => Ok(Answer::Taught(Arc::new([]))),
-            Command::Teach { .. }
-            | Command::Forget { .. }
-            | Command::TaughtChanged => Err(Refusal::Internal("not served yet".into())),
+            Command::Teach { .. } | Command::Forget { .. } | Command::TaughtChanged => {
+                Err(Refusal::Internal("not served yet".into()))
+            }
             Command::History { n } => {
                 let from = self.history.len().saturating_sub(n);
                 Ok(Answer::History(

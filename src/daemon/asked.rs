@@ -137,7 +137,9 @@ impl Daemon {
 
     /// Tells every output of the prompts where they are not as they were.
     pub(super) fn tell_prompts(&mut self) {
-        let now = self.prompts.status(self.rules.threshold_over_all(Kind::Prompt));
+        let now = self
+            .prompts
+            .status(self.rules.threshold_over_all(Kind::Prompt));
         if now != self.told_prompts {
             self.told_prompts = now.clone();
             self.outputs.publish(Notice::Prompts(now));

@@ -83,11 +83,7 @@ pub(super) fn wait(
 }
 
 /// The status of a daemon that has no models yet.
-pub(super) fn status(
-    loaded: &Loaded,
-    started: Instant,
-    prompts: &Arc<[PromptStatus]>,
-) -> Status {
+pub(super) fn status(loaded: &Loaded, started: Instant, prompts: &Arc<[PromptStatus]>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
         state: State::Loading,

@@ -168,7 +168,10 @@ impl Work for Phrases {
         if let Some((_, clap, embedder)) = &mut self.clap
             && embedder.is_loaded()
         {
-            tracing::debug!("{}: the text tower is dropped until it is needed", clap.name);
+            tracing::debug!(
+                "{}: the text tower is dropped until it is needed",
+                clap.name
+            );
             embedder.unload();
         }
     }

@@ -295,7 +295,9 @@ impl Prompts {
             }
             Change::Remove { name, .. } => {
                 if let Some(place) = configured(name) {
-                    return Err(format!("the prompt '{name}' stands in {place}; remove it there"));
+                    return Err(format!(
+                        "the prompt '{name}' stands in {place}; remove it there"
+                    ));
                 }
                 let before = added.len();
                 added.retain(|known| known.name != *name);
@@ -416,8 +418,13 @@ impl Prompts {
                 "a fallback, by its labels {}; for the phrases themselves {pull}",
                 names.join(", ")
             );
-            self.fates.push(Fate::new(AskedState::Fallback, &model.name, text));
-            match self.derived.iter_mut().find(|(of, _)| of.name == model.name) {
+            self.fates
+                .push(Fate::new(AskedState::Fallback, &model.name, text));
+            match self
+                .derived
+                .iter_mut()
+                .find(|(of, _)| of.name == model.name)
+            {
                 Some((_, answered)) => answered.push((at, labels)),
                 None => self.derived.push((model.clone(), vec![(at, labels)])),
             }
@@ -426,12 +433,13 @@ impl Prompts {
 
     /// The streams of the prompts as the pipeline and the rules see them, in their order.
     pub fn standing(&mut self) -> Vec<(Standing, KnownModel)> {
-        let labels_of = |at: &mut dyn Iterator<Item = usize>| -> (Arc<[Arc<str>]>, Arc<[Option<f32>]>) {
-            let entries: Vec<&Entry> = at.map(|at| &self.entries[at]).collect();
-            let names = entries.iter().map(|entry| entry.label.name.as_str().into());
-            let own = |entry: &&Entry| entry.label.threshold.or(self.section.threshold);
-            (names.collect(), entries.iter().map(own).collect())
-        };
+        let labels_of =
+            |at: &mut dyn Iterator<Item = usize>| -> (Arc<[Arc<str>]>, Arc<[Option<f32>]>) {
+                let entries: Vec<&Entry> = at.map(|at| &self.entries[at]).collect();
+                let names = entries.iter().map(|entry| entry.label.name.as_str().into());
+                let own = |entry: &&Entry| entry.label.threshold.or(self.section.threshold);
+                (names.collect(), entries.iter().map(own).collect())
+            };
         let mut standing = Vec::new();
         if let Some(stream) = &mut self.stream {
             let (labels, thresholds) = labels_of(&mut (0..self.entries.len()));

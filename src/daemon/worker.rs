@@ -83,9 +83,7 @@ impl<W: Work> Worker<W> {
 }
 
 fn crashed() -> ModelError {
-    ModelError::Format(
-        "a model has crashed; this is a fault in hark, please report it".to_owned(),
-    )
+    ModelError::Format("a model has crashed; this is a fault in hark, please report it".to_owned())
 }
 
 #[cfg(test)]
@@ -123,6 +121,9 @@ mod tests {
         assert_eq!(rests.recv_timeout(limit), Ok("rests"));
         drop(worker);
         // It ends without resting again: nothing was done since.
-        assert_eq!(rests.recv_timeout(limit), Err(RecvTimeoutError::Disconnected));
+        assert_eq!(
+            rests.recv_timeout(limit),
+            Err(RecvTimeoutError::Disconnected)
+        );
     }
 }
