@@ -16,7 +16,7 @@ pub const RULE: &str = "content";
 
 /// At or below this level nothing can be made out, whatever a model says; quiet rooms with a fair
 /// microphone lie at -60 to -70 dBFS.
-const DEAD_DBFS: f32 = -75.0;
+pub(super) const DEAD_DBFS: f32 = -75.0;
 /// A level this close to the noise floor, in dB, is the room alone.
 const NEAR_FLOOR_DB: f32 = 6.0;
 /// Evidence that the level gives by itself: enough against labels that are unsure, not against

@@ -10,11 +10,13 @@
 //! | `search` | the lowest thresholds that keep a room from firing rules |
 //! | `poisson` | how sure a count of false accepts is |
 //! | `content` | the smoothed state speech, music, environment or silence |
+//! | `gate` | whether anything in a window stands out from the room |
 //! | `level` | level and noise floor of the sound |
 
 mod carry;
 pub mod content;
 mod engine;
+mod gate;
 pub mod level;
 pub mod poisson;
 mod rule;
@@ -27,6 +29,7 @@ mod properties;
 
 pub use content::Content;
 pub use engine::Engine;
+pub use gate::Gate;
 pub use level::LevelMeter;
 pub use rule::{Rule, RuleError};
 

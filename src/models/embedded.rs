@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::embedding::ColumnEmbedder;
 use super::{
-    Classifier, ModelError, Spotter, event::EventModel, keyword::KeywordModel, verify::hex_sha256,
+    Classifier, Embedder, ModelError, Spotter, event::EventModel, keyword::KeywordModel,
+    verify::hex_sha256,
 };
 use crate::nn::weights::Checkpoint;
 
@@ -31,6 +33,24 @@ pub fn embedded_keyword() -> Result<Box<dyn Spotter>, ModelError> {
 pub fn embedded_event() -> Result<Box<dyn Classifier>, ModelError> {
     let (checkpoint, sha256) = read(EVENT, "hark-event")?;
     Ok(Box::new(EventModel::new(&checkpoint, sha256)?))
+}
+
+/// What the embedded event model sees before it names it.
+///
+/// # Errors
+/// When the embedded weights are damaged.
+pub fn embedded_event_embedder() -> Result<Box<dyn Embedder>, ModelError> {
+    let (checkpoint, sha256) = read(EVENT, "hark-event")?;
+    Ok(Box::new(ColumnEmbedder::new(&checkpoint, sha256)?))
+}
+
+/// What the embedded keyword model sees before it names it, over the course of a word.
+///
+/// # Errors
+/// When the embedded weights are damaged.
+pub fn embedded_keyword_embedder() -> Result<Box<dyn Embedder>, ModelError> {
+    let (checkpoint, sha256) = read(KEYWORD, "hark-keyword")?;
+    Ok(Box::new(ColumnEmbedder::new(&checkpoint, sha256)?))
 }
 
 /// An embedded checkpoint and its SHA-256, which must be the one that was built in.

@@ -6,6 +6,7 @@ pub mod clap;
 pub mod ecapa;
 pub mod efficientat;
 mod embedded;
+pub mod embedding;
 pub mod event;
 pub mod hubert;
 pub mod keyword;
@@ -17,13 +18,16 @@ pub mod room;
 pub mod silero;
 pub mod speech_encoder;
 pub mod speech_gate;
+pub mod taught;
 pub mod verify;
 pub mod wav2vec2;
 pub mod wavlm;
 pub mod whisper;
 pub mod yamnet;
 
-pub use embedded::{embedded_event, embedded_keyword};
+pub use embedded::{
+    embedded_event, embedded_event_embedder, embedded_keyword, embedded_keyword_embedder,
+};
 
 use std::sync::Arc;
 
@@ -147,8 +151,8 @@ pub trait Classifier: Send {
 pub trait Embedder: Send {
     /// What it is.
     fn info(&self) -> &ModelInfo;
-    /// Takes samples `(samples)` at the rate of its [`ModelInfo::input`] and writes the embedding, of one
-    /// length for all windows.
+    /// Takes a window of what its [`ModelInfo::input`] says, oldest first, and writes the embedding, of
+    /// one length for all windows.
     ///
     /// # Errors
     /// When the model fails on the window.

@@ -274,6 +274,13 @@ impl Column {
         &self.pool.mean
     }
 
+    /// The embedding of the newest step alone, `(embedding)`; zeros before the first.
+    pub fn newest(&self) -> &[f32] {
+        self.blocks
+            .last()
+            .map_or(&self.stem.out, |block| &block.out)
+    }
+
     /// The logits of the head for the present embedding, `(outputs)`.
     pub fn logits(&mut self) -> &[f32] {
         dense(

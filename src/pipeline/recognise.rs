@@ -11,7 +11,7 @@ use super::change::Change;
 use super::episodes::{Episodes, Levels};
 use super::slot::Slot;
 use super::stats::{ModelStats, Stats};
-use super::stream::{Verdict, WindowStream};
+use super::stream::{Span, Verdict, WindowStream};
 use super::streams::WindowStreams;
 use super::worker::Job;
 use crate::clock::{SampleIdx, WallClock};
@@ -208,12 +208,14 @@ impl Recogniser {
     fn hop(&mut self, hop: &[f32], emit: &mut dyn FnMut(Event)) {
         let begun = Instant::now();
         let hearing = &mut self.hearing;
+        let end = self.at + HOP as u64;
         hearing.meter.push(hop);
-        hearing.windows.samples(self.at + HOP as u64, hop);
+        hearing.windows.level(end, &hearing.meter);
+        hearing.windows.samples(end, hop);
         self.front
             .push(hop, &mut |end, frame| hearing.frame(end, frame, emit));
         hearing.stats.frames.record(begun.elapsed());
-        self.at = self.at + HOP as u64;
+        self.at = end;
         hearing.hand_over(emit);
     }
 }
@@ -267,8 +269,13 @@ impl Hearing {
 
     /// Gives the windows that are due to their workers.
     fn hand_over(&mut self, emit: &mut dyn FnMut(Event)) {
-        if self.windows.hand_over(&self.meter) && self.complete {
-            self.wait(emit);
+        let (episodes, first) = (&self.episodes, self.first_window);
+        let has_open = |at: usize| episodes.has_open(first + at);
+        if self.windows.hand_over(&self.meter, has_open) {
+            match self.complete {
+                true => self.wait(emit),
+                false => self.unasked(emit),
+            }
         }
         // What it has open would not end before it is tried again.
         if let Some((at, end)) = self.windows.take_left_out() {
@@ -282,12 +289,24 @@ impl Hearing {
         while let Some((at, job)) = self.windows.done(true) {
             self.scored(at, job, emit);
         }
+        self.unasked(emit);
     }
 
     /// Takes every window that is done.
     fn poll(&mut self, emit: &mut dyn FnMut(Event)) {
         while let Some((at, job)) = self.windows.done(false) {
             self.scored(at, job, emit);
+        }
+        self.unasked(emit);
+    }
+
+    /// Takes note of windows in which nothing stood out: nothing was in them.
+    fn unasked(&mut self, emit: &mut dyn FnMut(Event)) {
+        while let Some((at, span)) = self.windows.take_unasked() {
+            if let Some(model) = self.windows.stats_of(at) {
+                model.show_nothing();
+                self.observe(at, &model, span, &[], emit);
+            }
         }
     }
 
@@ -310,47 +329,48 @@ impl Hearing {
             }
             Verdict::Scored => {
                 self.windows.set_fault(at, None);
+                self.windows.scores(at, job.end, &job.scores);
                 model.show(&job.scores, 0.0);
-                self.observe(at, &model, &job, emit);
-                self.observe_derived(at, &job, emit);
+                let span = Span {
+                    start: job.start,
+                    end: job.end,
+                    level_dbfs: job.level_dbfs,
+                };
+                self.observe(at, &model, span, &job.scores, emit);
             }
         }
         self.windows.recycle(at, job);
     }
 
-    /// Takes the scores of one stream.
-    fn observe(&mut self, at: usize, model: &ModelStats, job: &Job, emit: &mut dyn FnMut(Event)) {
-        let seen = Observation {
-            stream: self.first_window + at,
-            start: job.start,
-            end: job.end,
-            scores: &job.scores,
-            level_dbfs: job.level_dbfs,
+    /// Takes the scores of the stream `of`, and of those that follow from it.
+    fn observe(
+        &mut self,
+        of: usize,
+        model: &ModelStats,
+        span: Span,
+        scores: &[f32],
+        emit: &mut dyn FnMut(Event),
+    ) {
+        let (meter, episodes, first) = (&self.meter, &mut self.episodes, self.first_window);
+        let mut observe = |at: usize, model: &ModelStats, scores: &[f32]| {
+            let seen = Observation {
+                stream: first + at,
+                start: span.start,
+                end: span.end,
+                scores,
+                level_dbfs: span.level_dbfs,
+            };
+            let floor = || meter.noise_floor_dbfs();
+            episodes.observe(&seen, &model.info().labels, floor, emit);
         };
-        let floor = || self.meter.noise_floor_dbfs();
-        self.episodes
-            .observe(&seen, &model.info().labels, floor, emit);
-    }
-
-    /// The same for the streams whose scores follow from those of `of`.
-    fn observe_derived(&mut self, of: usize, job: &Job, emit: &mut dyn FnMut(Event)) {
+        observe(of, model, scores);
         for at in 0..self.windows.len() {
             let begun = Instant::now();
-            let Some((scores, model)) = self.windows.derive(at, of, &job.scores) else {
-                continue;
-            };
-            model.times.record(begun.elapsed());
-            model.show(scores, 0.0);
-            let seen = Observation {
-                stream: self.first_window + at,
-                start: job.start,
-                end: job.end,
-                scores,
-                level_dbfs: job.level_dbfs,
-            };
-            let floor = || self.meter.noise_floor_dbfs();
-            self.episodes
-                .observe(&seen, &model.info().labels, floor, emit);
+            if let Some((scores, model)) = self.windows.derive(at, of, scores) {
+                model.times.record(begun.elapsed());
+                model.show(scores, 0.0);
+                observe(at, &model, scores);
+            }
         }
     }
 

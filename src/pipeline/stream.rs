@@ -2,7 +2,8 @@
 //! the last windows.
 //!
 //! A stream has a model and a thread of its own, or its scores follow from those of another
-//! ([`DerivedStream`]). What scores mean is not known here.
+//! ([`DerivedStream`]). One that is gated asks its model only about windows in which something stands
+//! out ([`Gate`]). What scores mean is not known here.
 
 use std::sync::Arc;
 
@@ -11,13 +12,20 @@ use super::shed::Rank;
 use super::stats::ModelStats;
 use super::window::Windows;
 use super::worker::{Job, Patience, Worker};
+use crate::clock::SampleIdx;
+use crate::detect::Gate;
 use crate::event::Kind;
+use crate::features::HOP;
 
 /// Length of a frame in microseconds.
 const FRAME_US: f32 = 10_000.0;
 /// So many windows in a row under labels that are not in force are a fault; one or two are on their
 /// way while labels change.
 const FOREIGN: u32 = 3;
+/// Windows that a gated model is asked about in any case at the beginning, after a gap and for other
+/// labels: what goes on already may be what is waited for, and three let a rule confirm it two of three
+/// times.
+const LOOKS: u32 = 3;
 
 /// One model on windows: its thread, and the windows that it is given.
 pub struct WindowStream {
@@ -32,6 +40,25 @@ pub struct WindowStream {
     pub(super) fault: Option<Arc<str>>,
     /// Windows in a row that came back under other labels.
     foreign: u32,
+    /// Whether its model is asked only where something stands out.
+    gated: bool,
+    /// Windows that it is asked about before that counts.
+    looks: u32,
+    /// Whether it was asked about the last window.
+    pub(super) is_asked: bool,
+    /// The newest window that it was not asked about, until that is taken note of.
+    pub(super) unasked: Option<Span>,
+}
+
+/// A stretch of sound.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    /// First sample.
+    pub start: SampleIdx,
+    /// One past the last sample.
+    pub end: SampleIdx,
+    /// Its level, in dB relative to full scale.
+    pub level_dbfs: f32,
 }
 
 impl WindowStream {
@@ -52,6 +79,10 @@ impl WindowStream {
             tail: None,
             fault: None,
             foreign: 0,
+            gated: model.gated,
+            looks: LOOKS,
+            is_asked: false,
+            unasked: None,
         })
     }
 
@@ -83,10 +114,58 @@ impl WindowStream {
         !self.stats.info().labels.is_empty()
     }
 
+    /// Whether it waits for something to stand out.
+    pub(super) fn is_gated(&self) -> bool {
+        self.gated && self.has_labels()
+    }
+
+    /// How many labels tell the gate of others what is new: those of event models that hear everything.
+    pub(super) fn telling_labels(&self) -> usize {
+        match self.stats.kind() {
+            Kind::Event if !self.gated => self.stats.info().labels.len(),
+            _ => 0,
+        }
+    }
+
     /// Puts other labels in force.
     pub(super) fn set_labels(&mut self, stats: Arc<ModelStats>) {
         self.stats = stats;
         self.foreign = 0;
+        self.looks = LOOKS;
+    }
+
+    /// Whether its model is to be asked about the newest window; `is_open` says that one of its
+    /// episodes has started and not ended.
+    ///
+    /// What stands out counts until it has moved to the middle of the window, so that each sound is
+    /// whole in one window at least. While an episode is open the model is asked on, for a steady sound
+    /// soon stands out no more, and yet it has not ended; only where nothing can be made out at all it
+    /// has.
+    pub(super) fn passes(&mut self, gate: &Gate, is_open: bool) -> bool {
+        if !self.gated {
+            return true;
+        }
+        let (start, end) = self.windows.span();
+        let hop = (self.windows.hop_frames() * HOP) as u64;
+        let reach = ((end.0 - start.0) / 2).max(hop);
+        let from = SampleIdx(end.0.saturating_sub(reach));
+        if !gate.is_audible_after(from) {
+            return false;
+        }
+        if self.looks > 0 {
+            self.looks -= 1;
+            return true;
+        }
+        is_open || gate.stood_out_after(from)
+    }
+
+    /// Forgets everything heard.
+    pub(super) fn reset(&mut self) {
+        self.windows.reset();
+        self.due = false;
+        self.tail = None;
+        self.looks = LOOKS;
+        self.unasked = None;
     }
 
     /// Holds a window that came back against the labels in force.
@@ -112,10 +191,10 @@ impl WindowStream {
         Verdict::Scored
     }
 
-    /// When it gives way to others. Its cost is the median time of a window by the time between windows,
-    /// boundless where no window has come back yet.
+    /// When it gives way to others; `None` while it asks nothing of the machine. Its cost is the median
+    /// time of a window by the time between windows, boundless where no window has come back yet.
     pub(super) fn rank(&self) -> Option<Rank> {
-        if !self.has_labels() {
+        if !self.is_asked || !self.has_labels() {
             return None;
         }
         let hop_us = self.windows.hop_frames() as f32 * FRAME_US;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::shed::Shedding;
 use super::stats::ModelStats;
-use super::stream::{DerivedStream, Verdict, WindowStream};
+use super::stream::{DerivedStream, Span, Verdict, WindowStream};
 use super::window::{History, Windows};
 use super::worker::Job;
 use crate::clock::SampleIdx;
-use crate::detect::LevelMeter;
+use crate::detect::{Gate, LevelMeter};
 use crate::event::Kind;
 
 /// One stream, with or without a model of its own.
@@ -32,6 +32,14 @@ impl Stream {
             Stream::Scored(stream) => Some(stream),
             Stream::Derived(_) => None,
         }
+    }
+
+    fn telling_labels(&self) -> usize {
+        self.scored().map_or(0, WindowStream::telling_labels)
+    }
+
+    fn is_gated(&self) -> bool {
+        self.scored().is_some_and(WindowStream::is_gated)
     }
 }
 
@@ -63,16 +71,23 @@ pub(super) struct WindowStreams {
     shed: Shedding,
     /// The model that was set aside last, until somebody has taken note.
     left_out: Option<usize>,
+    /// Whether anything stands out, for streams that wait for it.
+    gate: Gate,
+    /// Whether there are any.
+    is_gated: bool,
 }
 
 impl WindowStreams {
     pub fn new(streams: Vec<WindowStream>) -> Self {
         let kept = streams.iter().map(|stream| stream.windows.history()).max();
+        let streams: Vec<Stream> = streams.into_iter().map(Stream::Scored).collect();
         WindowStreams {
             pcm: History::new(kept.unwrap_or(0)),
             shed: Shedding::new(streams.len()),
             left_out: None,
-            streams: streams.into_iter().map(Stream::Scored).collect(),
+            gate: Gate::new(streams.iter().map(Stream::telling_labels)),
+            is_gated: streams.iter().any(Stream::is_gated),
+            streams,
         }
     }
 
@@ -84,6 +99,14 @@ impl WindowStreams {
         self.pcm = pcm;
         self.shed = shed;
         self.left_out = None;
+        // The averages of a model stand for the labels that it had.
+        let usual: Vec<Option<usize>> = places
+            .iter()
+            .map(|place| match place {
+                Place::Kept(from, None) => Some(*from),
+                _ => None,
+            })
+            .collect();
         let mut old: Vec<Option<Stream>> = self.streams.drain(..).map(Some).collect();
         for place in places {
             let stream = match place {
@@ -104,6 +127,10 @@ impl WindowStreams {
                 stream.worker.retire();
             }
         }
+        let gate = Gate::new(self.streams.iter().map(Stream::telling_labels));
+        let old = std::mem::replace(&mut self.gate, gate);
+        self.gate.carry_over(old, usual);
+        self.is_gated = self.streams.iter().any(Stream::is_gated);
     }
 
     /// How many there are.
@@ -155,8 +182,24 @@ impl WindowStreams {
         }
     }
 
-    /// Gives every window that is due to its worker; whether there were any. Allocates nothing.
-    pub fn hand_over(&mut self, meter: &LevelMeter) -> bool {
+    /// Takes the level of the sound that ends at `end`. Allocates nothing.
+    pub fn level(&mut self, end: SampleIdx, meter: &LevelMeter) {
+        if self.is_gated {
+            let (level, floor) = (meter.level_dbfs(), meter.noise_floor_dbfs());
+            self.gate.hear(end, level, floor);
+        }
+    }
+
+    /// Takes the scores of a stream over a window that ends at `end`. Allocates nothing.
+    pub fn scores(&mut self, at: usize, end: SampleIdx, scores: &[f32]) {
+        if self.is_gated {
+            self.gate.note(at, end, scores);
+        }
+    }
+
+    /// Gives every window that is due to its worker, but for those in which nothing stands out; whether
+    /// there were any. `has_open` says whether a stream has an open episode. Allocates nothing.
+    pub fn hand_over(&mut self, meter: &LevelMeter, has_open: impl Fn(usize) -> bool) -> bool {
         let mut any = false;
         for at in 0..self.streams.len() {
             let Stream::Scored(stream) = &mut self.streams[at] else {
@@ -165,7 +208,7 @@ impl WindowStreams {
             // Without labels there is nothing to ask.
             if std::mem::take(&mut stream.due) && stream.has_labels() {
                 any = true;
-                self.hand_over_one(at, meter);
+                self.hand_over_one(at, meter, || has_open(at));
             }
         }
         if any {
@@ -180,27 +223,37 @@ impl WindowStreams {
         any
     }
 
-    fn hand_over_one(&mut self, at: usize, meter: &LevelMeter) {
-        let Stream::Scored(WindowStream {
+    fn hand_over_one(&mut self, at: usize, meter: &LevelMeter, has_open: impl Fn() -> bool) {
+        let Stream::Scored(stream) = &mut self.streams[at] else {
+            return;
+        };
+        if !self.shed.admits(at) {
+            stream.stats.skip();
+            return;
+        }
+        let (start, end) = stream.windows.span();
+        let samples = usize::try_from(end.0 - start.0).unwrap_or(usize::MAX);
+        let span = Span {
+            start,
+            end,
+            level_dbfs: meter.level_over_dbfs(samples),
+        };
+        stream.is_asked = stream.passes(&self.gate, has_open());
+        stream.unasked = (!stream.is_asked).then_some(span);
+        if !stream.is_asked {
+            stream.stats.gate();
+            return;
+        }
+        let WindowStream {
             worker,
             windows,
             stats,
             ..
-        }) = &self.streams[at]
-        else {
-            return;
-        };
-        if !self.shed.admits(at) {
-            stats.skip();
-            return;
-        }
-        let (start, end) = windows.span();
-        let samples = usize::try_from(end.0 - start.0).unwrap_or(usize::MAX);
-        let level_dbfs = meter.level_over_dbfs(samples);
+        } = &*stream;
         let skipped = worker.submit(|job| {
-            job.start = start;
-            job.end = end;
-            job.level_dbfs = level_dbfs;
+            job.start = span.start;
+            job.end = span.end;
+            job.level_dbfs = span.level_dbfs;
             job.input.clear();
             job.input.extend_from_slice(windows.newest(&self.pcm));
         });
@@ -229,6 +282,18 @@ impl WindowStreams {
                 false => stream.worker.done(),
             };
             Some((at, job?))
+        })
+    }
+
+    /// A window that its model was not asked about, with the number of its stream, once all windows
+    /// before it are done and taken.
+    pub fn take_unasked(&mut self) -> Option<(usize, Span)> {
+        let mut streams = self.streams.iter_mut().enumerate();
+        streams.find_map(|(at, stream)| match stream {
+            Stream::Scored(stream) if stream.unasked.is_some() && stream.worker.is_idle() => {
+                Some((at, stream.unasked.take()?))
+            }
+            _ => None,
         })
     }
 
@@ -296,10 +361,9 @@ impl WindowStreams {
     /// Forgets everything heard.
     pub fn reset(&mut self) {
         self.pcm.reset();
+        self.gate.reset();
         for stream in self.scored_mut() {
-            stream.windows.reset();
-            stream.due = false;
-            stream.tail = None;
+            stream.reset();
         }
     }
 

@@ -18,11 +18,12 @@ use crate::hub::{Hub, Pull, PullSpec, ReleaseFile};
 
 pub use labels::labels_of;
 pub(super) use open::checksum;
-pub use open::open_path;
+pub use open::{open_embedder_path, open_path};
 pub use rows::ROWS;
 
 use super::{
-    Classifier, Embedder, ModelError, ModelInfo, Spotter, Task, embedded_event, embedded_keyword,
+    Classifier, Embedder, ModelError, ModelInfo, Spotter, Task, embedded_event,
+    embedded_event_embedder, embedded_keyword, embedded_keyword_embedder,
 };
 
 /// Where the weights of a row come from.
@@ -227,6 +228,21 @@ pub fn open(model: &str) -> Result<Model, ModelError> {
         return open_path(path, None);
     }
     Err(unknown(model))
+}
+
+/// Loads an embedder by the registry name of its model, or from a directory or file of weights.
+///
+/// # Errors
+/// When the name is not known, the weights are not installed or damaged, or the model gives labels alone.
+pub fn open_embedder(model: &str) -> Result<Box<dyn Embedder>, ModelError> {
+    match find(model).map(|row| (row.origin, row.task)) {
+        Some((Origin::Embedded, Task::Keyword)) => embedded_keyword_embedder(),
+        Some((Origin::Embedded, _)) => embedded_event_embedder(),
+        _ => {
+            let (path, row) = locate(model)?;
+            open_embedder_path(&path, row)
+        }
+    }
 }
 
 pub(super) fn unknown(model: &str) -> ModelError {

@@ -13,6 +13,7 @@ use crate::models::ast::Ast;
 use crate::models::audioset::audioset_labels;
 use crate::models::clap::ClapAudio;
 use crate::models::ecapa::Ecapa;
+use crate::models::embedding::{ColumnEmbedder, YamnetEmbedder};
 use crate::models::efficientat::EfficientAt;
 use crate::models::layout::{Activated, Layout};
 use crate::models::network::{Network, Published};
@@ -20,7 +21,7 @@ use crate::models::silero::Silero;
 use crate::models::verify::{blob_sha256, hex, hex_sha256};
 use crate::models::whisper::Whisper;
 use crate::models::yamnet::Yamnet;
-use crate::models::{Input, ModelError, ModelInfo, Task, hubert, wav2vec2, wavlm};
+use crate::models::{Embedder, Input, ModelError, ModelInfo, Task, hubert, wav2vec2, wavlm};
 use crate::models::{event::EventModel, keyword::KeywordModel};
 use crate::nn::params::Params;
 use crate::nn::weights::Checkpoint;
@@ -149,6 +150,54 @@ fn open_efficientat(path: &Path) -> Result<Opened, ModelError> {
     })
 }
 
+/// Loads an embedder from weights: what gives embeddings by itself, and the small networks and YAMNet
+/// without their last layer.
+///
+/// # Errors
+/// When the weights are of no known family, damaged, or give labels alone.
+pub fn open_embedder_path(
+    path: &Path,
+    row: Option<&'static Row>,
+) -> Result<Box<dyn Embedder>, ModelError> {
+    let own = path.join("model.safetensors");
+    let own = match path.is_dir() && !path.join("config.json").is_file() && own.is_file() {
+        true => own,
+        false => path.to_owned(),
+    };
+    let extension = own.extension().and_then(|end| end.to_str());
+    if extension == Some("safetensors") && !Params::open_file(&own)?.has(SILERO) {
+        let bytes = read(&own)?;
+        let checkpoint = Checkpoint::from_bytes(&bytes, &own.display().to_string())?;
+        let embedder = ColumnEmbedder::new(&checkpoint, hex_sha256(&bytes).into())?;
+        return Ok(Box::new(embedder));
+    }
+    if extension == Some("tflite") {
+        let yamnet = YamnetEmbedder::open(path)?;
+        let opened = Opened {
+            labels: Arc::new([]),
+            scores: Activated::Raw,
+            parameters: yamnet.parameters(),
+            weights: path.to_owned(),
+            network: Box::new(yamnet),
+        };
+        let name = row.map_or_else(|| path.display().to_string(), |row| row.name.to_owned());
+        if let Model::Embedder(embedder) = finish(opened, &name, row)? {
+            return Ok(embedder);
+        }
+    }
+    match open_path(path, row)? {
+        Model::Embedder(embedder) => Ok(embedder),
+        other => Err(ModelError::Unknown(format!(
+            "model '{}' gives labels and no embeddings: use hark-event, hark-keyword, yamnet or a CLAP",
+            other.info().name
+        ))),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ModelError> {
+    std::fs::read(path).map_err(|error| ModelError::Read(format!("{}: {error}", path.display())))
+}
+
 /// A tensor that only the weights of Silero VAD have.
 const SILERO: &str = "stft_conv.weight";
 
@@ -182,8 +231,7 @@ fn open_yamnet(path: &Path) -> Result<Opened, ModelError> {
 /// A weights file that `hark train` has written.
 fn open_own(path: &Path) -> Result<Model, ModelError> {
     let name = path.display();
-    let bytes =
-        std::fs::read(path).map_err(|error| ModelError::Read(format!("{name}: {error}")))?;
+    let bytes = read(path)?;
     let checkpoint = Checkpoint::from_bytes(&bytes, &name.to_string())?;
     let sha256 = hex_sha256(&bytes).into();
     match checkpoint.card.task.as_str() {
