@@ -340,7 +340,9 @@ pub struct ModelStatus {
     pub steps: u64,
     /// Windows skipped because a newer one was due, or for another model.
     pub skipped: u64,
-    /// Whether its windows are left out for a cheaper model that cannot keep up beside it.
+    /// Windows that were not scored because nothing in them stood out from the room.
+    pub gated: u64,
+    /// Whether its windows are left out for another model that cannot keep up beside it.
     pub is_aside: bool,
     /// Length and distance of its windows in seconds; `None` where it is stepped on every frame.
     pub windows_s: Option<(f64, f64)>,

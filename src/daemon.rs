@@ -5,12 +5,16 @@
 //! sound, and no output can make it wait.
 
 mod alive;
+mod asked;
 mod assembly;
 mod lines;
 mod loading;
+mod phrases;
+mod prompts;
 mod reload;
 mod rules;
 pub mod signals;
+mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Write;
@@ -22,7 +26,10 @@ use tokio::sync::oneshot;
 
 use crate::audio::AudioError;
 use crate::clock::{SampleIdx, WallClock};
-use crate::command::{Answer, Command, Live, Notice, Refusal, Request, State, Status};
+use crate::command::{
+    Answer, Command, Live, Notice, PromptStatus, Refusal, Request, State, Status,
+};
+use crate::config::paths::Paths;
 use crate::config::{ConfigError, Loaded};
 use crate::detect::RuleError;
 use crate::event::{Event, Phase};
@@ -36,6 +43,8 @@ use assembly::pace_of;
 pub use assembly::spec_of;
 use lines::Lines;
 use loading::Meanwhile;
+use phrases::Ready;
+use prompts::Prompts;
 use reload::Reloading;
 use rules::Rules;
 use signals::Signal;
@@ -82,6 +91,8 @@ pub struct Options {
     pub lines: Option<Box<dyn Write + Send>>,
     /// Signals as they come.
     pub signals: Receiver<Signal>,
+    /// Where what was asked for, what was taught and what is cached lies.
+    pub paths: Paths,
 }
 
 /// Why a daemon did not start, or ended.
@@ -118,6 +129,8 @@ enum Message {
     Report(u64, Report),
     /// The system or the user wants something.
     Signal(Signal),
+    /// Prompts are ready, or cannot be.
+    Prompts(Result<Ready, ModelError>),
     /// The models of a reload are loaded, or cannot be.
     Models(Result<Models, DaemonError>),
     /// Nobody reads the lines any more, or they cannot be written.
@@ -157,6 +170,11 @@ struct Daemon {
     lines: Option<Lines>,
     started: Instant,
     rules: Rules,
+    prompts: Prompts,
+    /// What the outputs know of them.
+    told_prompts: Arc<[PromptStatus]>,
+    /// Whether sound that does not wait is held back until all that is asked for is ready.
+    held: bool,
     history: VecDeque<Arc<Event>>,
     events: u64,
     /// What has started and not ended, with the number of its pipeline.
@@ -196,18 +214,23 @@ impl Daemon {
             wait_for_source,
             lines,
             signals,
+            paths,
         } = options;
         let loaded = load()?;
         let spec = spec_of(&loaded)?;
+        assembly::check_prompt_model(&loaded)?;
         let pace = pace_of(&spec, realtime);
         let (asked, requests) = unbounded();
         let mut outputs = spawn_all(Arc::new(loaded.config.clone()), asked)?;
+        let prompts = Prompts::start(&paths, &loaded)?;
+        let told_prompts = prompts.status(None);
+        outputs.publish(Notice::Prompts(told_prompts.clone()));
         let mut meanwhile = Meanwhile::default();
         let models = loading::wait(
             &loading::begin(&makers, &loaded)?,
             &requests,
             &signals,
-            || loading::status(&loaded, started),
+            || loading::status(&loaded, started, &told_prompts),
             &mut meanwhile,
         )?;
         let Some(models) = models else {
@@ -222,7 +245,10 @@ impl Daemon {
             outputs.wait_tried(OUTPUTS_READY);
         }
         let (reporter, reports) = unbounded();
-        let setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
+        let mut setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
+        // A file would be over before they are ready.
+        let held = !pace.is_endless() && !prompts.is_empty();
+        setup.paused = held;
         let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
         let mut alive = Alive::new(started);
         alive.follow(pipeline.stats());
@@ -245,6 +271,9 @@ impl Daemon {
             lines,
             started,
             rules,
+            prompts,
+            told_prompts,
+            held,
             history: VecDeque::with_capacity(HISTORY),
             events: 0,
             open: Vec::new(),
@@ -253,7 +282,7 @@ impl Daemon {
             next_inhibitor: 1,
             reloading: None,
             reload_again: meanwhile.reload,
-            is_paused: false,
+            is_paused: held,
             stalled: None,
             fault: None,
             heard: false,
@@ -266,6 +295,9 @@ impl Daemon {
     }
 
     fn serve(mut self) -> Result<(), DaemonError> {
+        if !self.prompts.is_empty() {
+            self.refresh_prompts(None);
+        }
         if std::mem::take(&mut self.reload_again) {
             self.reload(None);
         }
@@ -286,6 +318,7 @@ impl Daemon {
                 Message::Report(generation, report) => self.follow(generation, report),
                 Message::Signal(Signal::Reload) => self.reload_by_signal(),
                 Message::Signal(Signal::End) => self.end(),
+                Message::Prompts(ready) => self.finish_prompts(ready),
                 Message::Models(models) => self.finish_reload(models),
                 Message::LinesClosed(error) => {
                     self.lines = None;
@@ -335,6 +368,7 @@ impl Daemon {
                 got.map_or(Message::Tick, |(generation, report)| Message::Report(generation, report))
             }
             recv(self.signals) -> got => got.map_or(Message::Tick, Message::Signal),
+            recv(self.prompts.done()) -> ready => ready.map_or(Message::Tick, Message::Prompts),
             recv(models) -> loaded => Message::Models(loaded.unwrap_or_else(|_| Err(loading::broken()))),
             recv(closed) -> failed => Message::LinesClosed(failed.ok()),
             default(wait) => Message::Tick,
@@ -347,6 +381,8 @@ impl Daemon {
         if self.pause.flatten().is_some_and(|until| now >= until) {
             self.pause = None;
         }
+        self.held &= self.prompts.is_busy();
+        self.look_for_models(now);
         self.apply_pause();
         self.tell_state();
         if now >= self.next_live && self.outputs.is_live_wanted() {
@@ -486,19 +522,21 @@ impl Daemon {
                 match self.pipeline.set_threshold(&rule, threshold, OBEY) {
                     Some(Ok(())) => {
                         self.rules.set_threshold(&rule, threshold);
+                        self.tell_prompts();
                         Ok(Answer::Done)
                     }
                     Some(Err(text)) => Err(Refusal::BadParams(text)),
                     None => Err(Refusal::Busy("the listener is busy; try again".into())),
                 }
             }
-            Command::Prompts => Ok(Answer::Prompts(Arc::new([]))),
+            Command::AddPrompt { .. } | Command::RemovePrompt { .. } => {
+                return self.ask_prompts(command, reply);
+            }
+            Command::Prompts => Ok(Answer::Prompts(self.told_prompts.clone())),
             Command::Taught => Ok(Answer::Taught(Arc::new([]))),
-            Command::AddPrompt { .. }
-            | Command::RemovePrompt { .. }
-            | Command::Teach { .. }
-            | Command::Forget { .. }
-            | Command::TaughtChanged => Err(Refusal::Internal("not served yet".into())),
+            Command::Teach { .. } | Command::Forget { .. } | Command::TaughtChanged => {
+                Err(Refusal::Internal("not served yet".into()))
+            }
             Command::History { n } => {
                 let from = self.history.len().saturating_sub(n);
                 Ok(Answer::History(
@@ -512,7 +550,7 @@ impl Daemon {
 
     /// Makes the pipeline pause or go on as commands and inhibitors want it.
     fn apply_pause(&mut self) {
-        let wanted = self.pause.is_some() || !self.inhibitors.is_empty();
+        let wanted = self.held || self.pause.is_some() || !self.inhibitors.is_empty();
         if wanted == self.is_paused || self.ending.is_some() {
             return;
         }
@@ -528,7 +566,10 @@ impl Daemon {
     }
 
     fn state(&self) -> (State, Arc<str>) {
-        if self.is_paused {
+        let is_asked = self.pause.is_some() || !self.inhibitors.is_empty();
+        if self.is_paused && !is_asked {
+            (State::Loading, "prompts are being made ready".into())
+        } else if self.is_paused {
             let why = match self.inhibitors.values().next() {
                 Some((who, why)) => format!("inhibited by {who}: {why}"),
                 None => match self.pause.flatten() {
@@ -542,7 +583,10 @@ impl Daemon {
         } else if let Some(why) = &self.fault {
             (State::Degraded, why.clone())
         } else if self.heard {
-            (State::Listening, "".into())
+            match &self.prompts.warning {
+                Some(why) => (State::Degraded, why.clone()),
+                None => (State::Listening, "".into()),
+            }
         } else {
             (State::Loading, "waiting for the source".into())
         }
@@ -580,7 +624,7 @@ impl Daemon {
             sources: vec![stats.source()],
             models: stats.models(),
             rules: self.rules.status(),
-            prompts: Arc::new([]),
+            prompts: self.told_prompts.clone(),
             taught: Arc::new([]),
             inhibitors: self.inhibitors.values().cloned().collect(),
             live: self.live(),

@@ -471,7 +471,12 @@ fn labels_are_held_against_the_models() {
     let [sounds, words] = [(Kind::Event, sounds), (Kind::Keyword, words)].map(|(kind, labels)| {
         let name = kind.as_str().into();
         let labels = labels.into();
-        KnownModel { kind, name, labels }
+        KnownModel {
+            kind,
+            name,
+            labels,
+            thresholds: Arc::default(),
+        }
     });
     let error = loaded
         .validate_labels(&[sounds.clone(), words.clone()])

@@ -31,6 +31,7 @@ fn default_engine() -> (Engine, [KnownModel; 2]) {
         kind,
         name: kind.as_str().into(),
         labels: labels(kind, more),
+        thresholds: Arc::default(),
     });
     let rules = Rule::all_from_config(&config.rule, &known).unwrap();
     (Engine::new(rules, &known), known)

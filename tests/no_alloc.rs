@@ -90,24 +90,20 @@ fn a_frame_allocates_nothing_while_nothing_is_heard() {
     ];
     let home = Paths::new(std::path::Path::new("/nonexistent"), None, |_| None);
     let config = load_from(&Flags::default(), &home, []).unwrap().config;
+    let windows = windows.map(|model| WindowStream::start(model).unwrap());
     let stats = Arc::new(Stats::new(
         "test",
         Some(ModelStats::new(keyword.info.clone())),
         windows
             .iter()
-            .map(|model| {
-                let (window, hop) = (model.window_frames, model.hop_frames);
-                ModelStats::windowed(model.info.clone(), window, hop)
-            })
+            .map(|stream| stream.stats().clone())
             .collect(),
     ));
     let known = stats.known();
     let mut recogniser = Recogniser::new(Parts {
         front: Box::new(LogMel::new()),
         keyword: Some(keyword.slot),
-        windows: windows
-            .map(|model| WindowStream::start(model).unwrap())
-            .into(),
+        windows: windows.into(),
         engine: Engine::new(Rule::all_from_config(&config.rule, &known).unwrap(), &known),
         content: Some(Content::new(2.0, 1, &known[1].labels)),
         stats: stats.clone(),
@@ -119,7 +115,7 @@ fn a_frame_allocates_nothing_while_nothing_is_heard() {
     let room: Vec<f32> = (0..64_000).map(|_| (random.f32() - 0.5) * 1e-3).collect();
     let mut hear = |pcm: &[f32]| recogniser.push(pcm, &mut |event| panic!("{event:?}"));
     hear(&room);
-    let count = |at: usize| stats.windows[at].times.count();
+    let count = |at: usize| stats.windows()[at].times.count();
     let before = [count(0), count(1)];
     for block in room.chunks(960) {
         assert_no_alloc(|| hear(block));

@@ -16,6 +16,7 @@ use super::out;
 use super::run::unwrap_daemon_error;
 use crate::audio::spec::open;
 use crate::clock::PIPELINE_RATE_HZ;
+use crate::config::paths::Paths;
 use crate::config::{self, Flags};
 use crate::daemon::signals::Signal;
 use crate::daemon::{self, Makers, Options};
@@ -264,6 +265,8 @@ fn live(makers: &Makers, source: Option<String>, time: Duration) -> anyhow::Resu
         wait_for_source: false,
         lines: None,
         signals: inbox,
+        // What somebody asked to be listened for is not measured: figures are of one program.
+        paths: Paths::new(&socket.with_extension("home"), None, |_| None),
     };
     let daemon = thread::spawn(move || daemon::run(options));
     let measured = wait_until_listening(&socket, &daemon).and_then(|mut client| {

@@ -75,6 +75,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         wait_for_source: is_service(),
         lines,
         signals: signals::listen(hangup()).context("cannot follow signals")?,
+        paths: config::paths::Paths::current(),
     });
     ended.map_err(unwrap_daemon_error)
 }

@@ -91,11 +91,15 @@ fn page(status: &StatusRecord) -> String {
             (Some(window_s), Some(hop_s)) => format!("windows of {window_s} s every {hop_s} s, "),
             _ => String::new(),
         };
+        let gated = match model.gated {
+            0 => String::new(),
+            gated => format!(", {gated} quiet"),
+        };
         let aside = if model.set_aside { ", set aside" } else { "" };
         row(
             "model",
             format!(
-                "{} ({}, {} labels): {windows}{} steps, {} skipped{aside}, {:.0} us at the median, {:.0} us at p99",
+                "{} ({}, {} labels): {windows}{} steps, {} skipped{gated}{aside}, {:.0} us at the median, {:.0} us at p99",
                 model.name,
                 model.task,
                 model.labels,
@@ -112,6 +116,29 @@ fn page(status: &StatusRecord) -> String {
             format!(
                 "{} ({}): threshold {}, fired {} times",
                 rule.name, rule.kind, rule.threshold, rule.fired
+            ),
+        );
+    }
+    for prompt in &status.prompts {
+        let state = asked(&prompt.state, &prompt.by, &prompt.detail);
+        let phrases: Vec<&str> = prompt.phrases.iter().map(|phrase| &**phrase).collect();
+        row(
+            "prompt",
+            format!(
+                "{} (threshold {}): {state}; {}",
+                prompt.name,
+                prompt.threshold,
+                phrases.join(" | ")
+            ),
+        );
+    }
+    for sound in &status.taught {
+        let state = asked(&sound.state, &sound.by, &sound.detail);
+        row(
+            "taught",
+            format!(
+                "{} ({}, {} examples, threshold {}): {state}",
+                sound.name, sound.kind, sound.examples, sound.threshold
             ),
         );
     }
@@ -136,6 +163,18 @@ fn page(status: &StatusRecord) -> String {
         ),
     );
     page
+}
+
+/// What has become of a prompt or taught sound.
+fn asked(state: &str, by: &str, detail: &str) -> String {
+    let mut text = match by {
+        "" => state.to_owned(),
+        by => format!("{state}, {by}"),
+    };
+    if !detail.is_empty() {
+        text.push_str(&format!(" ({detail})"));
+    }
+    text
 }
 
 /// A length of time in its two largest units.
@@ -177,7 +216,11 @@ mod tests {
             "sources": [{"spec": "mic", "name": "Built-in Audio", "rate_hz": 48000, "channels": 2,
                 "samples": 1_600_000, "lost_samples": 3, "gaps": 1, "reopened": 2, "fault": "unplugged"}],
             "models": [{"name": "m", "sha256": "", "task": "event", "labels": 40, "steps": 10,
-                "skipped": 1, "p50_us": 900.2, "p99_us": 1200.0}],
+                "skipped": 1, "gated": 5, "p50_us": 900.2, "p99_us": 1200.0}],
+            "prompts": [{"name": "kettle", "phrases": ["a kettle", "water"], "threshold": 0.6,
+                "state": "waiting", "by": "", "detail": "fetch it", "calibrated": false, "place": ""}],
+            "taught": [{"name": "bell", "kind": "sound", "examples": 3, "threshold": 0.5,
+                "state": "ready", "by": "m", "detail": ""}],
             "rules": [{"name": "alarm", "kind": "event", "threshold": 0.6, "fired": 2}],
             "inhibitors": [{"who": "call", "why": "a meeting"}],
             "live": {"type": "live", "level_dbfs": -43.21, "noise_floor_dbfs": -61.0,
@@ -195,8 +238,10 @@ source    Built-in Audio (mic), 48000 Hz, 2 channels
           1 min 40 s heard, 3 samples lost, 1 gaps, opened again 2 times
           fault: unplugged
 level     -43.2 dBFS over a floor of -61.0 dBFS, speech
-model     m (event, 40 labels): 10 steps, 1 skipped, 900 us at the median, 1200 us at p99
+model     m (event, 40 labels): 10 steps, 1 skipped, 5 quiet, 900 us at the median, 1200 us at p99
 rule      alarm (event): threshold 0.6, fired 2 times
+prompt    kettle (threshold 0.6): waiting (fetch it); a kettle | water
+taught    bell (sound, 3 examples, threshold 0.5): ready, m
 config    /etc/hark/config.toml
 cost      0.80 % of a core, 31.5 MB
 since     1 min 40 s ago, 7 events, version 0.1.0

@@ -44,14 +44,18 @@ impl Problem {
 }
 
 /// A model that runs, as rules see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KnownModel {
-    /// What its labels are to rules: `Keyword` for words of single frames, `Event` for windows.
+    /// What its labels are to rules: `Keyword` for words of single frames, `Event` for the sounds of
+    /// a model on windows, `Prompt` and `Taught` for labels that come and go while it runs.
     pub kind: Kind,
     /// Its name in `status`.
     pub name: Arc<str>,
     /// Its labels in the order of its scores.
     pub labels: Arc<[Arc<str>]>,
+    /// A label's own threshold, in the same order; empty where none has one. Rules over every label
+    /// use them, unless they give the label another.
+    pub thresholds: Arc<[Option<f32>]>,
 }
 
 /// Observations that a confirmation can look back on: they are the bits of one word.

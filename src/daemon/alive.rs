@@ -28,7 +28,7 @@ pub(super) struct Alive {
     next: Instant,
     samples: u64,
     frames: u64,
-    windows: u64,
+    windows: Option<u64>,
     /// Samples after which a window must have been scored.
     window_samples: u64,
     /// Samples when a window was scored last.
@@ -47,7 +47,7 @@ impl Alive {
     /// the longest.
     pub fn follow(&mut self, stats: &Stats) {
         let longest_s = stats
-            .windows
+            .windows()
             .iter()
             .filter_map(|model| model.windows_s())
             .map(|(window_s, hop_s)| window_s + hop_s)
@@ -61,7 +61,7 @@ impl Alive {
             next: now,
             samples: 0,
             frames: 0,
-            windows: 0,
+            windows: None,
             window_samples: SampleIdx::from_secs_f64(WINDOW_MARGIN_S).0,
             samples_at_window: 0,
             turns: 0,
@@ -105,8 +105,8 @@ impl Alive {
     /// Whether capture and inference have advanced since the last look, or need not.
     fn deserves(&mut self, now: Instant, state: State, stats: &Stats) -> bool {
         let (samples, frames, turns) = (stats.samples(), stats.frames.count(), stats.turns());
-        let windows: u64 = stats.windows.iter().map(|model| model.times.count()).sum();
-        if stats.windows.is_empty() || windows != self.windows {
+        let windows = stats.windows_judged();
+        if windows.is_none() || windows != self.windows {
             self.samples_at_window = samples;
         }
         let captured = samples != self.samples;
@@ -142,6 +142,8 @@ fn notify(state: &[NotifyState<'_>]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::models::{ModelInfo, Task};
     use crate::pipeline::stats::ModelStats;
@@ -151,7 +153,7 @@ mod tests {
             name: "fake".into(),
             sha256: "".into(),
             task,
-            labels: Vec::new().into(),
+            labels: [Arc::from("Bell")].into(),
             input: crate::models::Input::LogMel,
             window_frames: 100,
             parameters: 0,
@@ -161,8 +163,8 @@ mod tests {
             "mic",
             Some(ModelStats::new(info(Task::Keyword))),
             vec![
-                ModelStats::windowed(info(Task::Event), 100, 50),
-                ModelStats::windowed(info(Task::Event), 3000, 1000),
+                ModelStats::windowed(info(Task::Event), 100, 50).into(),
+                ModelStats::windowed(info(Task::Event), 3000, 1000).into(),
             ],
         )
     }
@@ -174,7 +176,7 @@ mod tests {
             stats.frames.record(Duration::from_micros(20));
         }
         if windows {
-            stats.windows[1].times.record(Duration::from_millis(3));
+            stats.windows()[1].times.record(Duration::from_millis(3));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::DaemonError;
+use super::{DaemonError, phrases};
 use crate::audio::spec::{SourceSpec, open};
 use crate::audio::{AudioError, Source};
 use crate::config::{Config, ConfigError, KnownModel, Loaded};
@@ -205,8 +205,10 @@ impl Makers {
             kind,
             name: info.name.clone(),
             labels: info.labels.clone(),
+            thresholds: Arc::default(),
         };
         let config = &loaded.config;
+        check_prompt_model(loaded)?;
         let mut known = Vec::new();
         if config.keyword.enabled {
             let model = (self.keyword)(&config.keyword.model)
@@ -254,6 +256,17 @@ impl Makers {
 
 fn frames(seconds: f64) -> usize {
     (seconds * FRAMES_PER_S).round() as usize
+}
+
+/// Whether the model that `[prompt]` names can be what it is to be.
+///
+/// # Errors
+/// When it leads nowhere, or to no CLAP; the text says where it stands.
+pub(super) fn check_prompt_model(loaded: &Loaded) -> Result<(), ConfigError> {
+    match phrases::model_fault(&loaded.config.prompt) {
+        Some(text) => Err(loaded.fault_at(["prompt", "model"], text)),
+        None => Ok(()),
+    }
 }
 
 /// How time passes in a source.

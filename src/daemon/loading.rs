@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded, never, select};
 
 use super::signals::Signal;
 use super::{DaemonError, Makers};
-use crate::command::{Answer, Command, Live, Request, State, Status};
+use crate::command::{Answer, Command, Live, PromptStatus, Request, State, Status};
 use crate::config::Loaded;
 use crate::models::ModelError;
 use crate::pipeline::Models;
@@ -67,6 +67,9 @@ pub(super) fn wait(
                 Ok(Request { command: Command::Status, reply }) => {
                     drop(reply.send(Ok(Answer::Status(Box::new(status())))));
                 }
+                Ok(Request { command: Command::Prompts, reply }) => {
+                    drop(reply.send(Ok(Answer::Prompts(status().prompts))));
+                }
                 Ok(request) => meanwhile.requests.push_back(request),
                 Err(_) => requests = never(),
             },
@@ -80,7 +83,7 @@ pub(super) fn wait(
 }
 
 /// The status of a daemon that has no models yet.
-pub(super) fn status(loaded: &Loaded, started: Instant) -> Status {
+pub(super) fn status(loaded: &Loaded, started: Instant, prompts: &Arc<[PromptStatus]>) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
         state: State::Loading,
@@ -94,7 +97,7 @@ pub(super) fn status(loaded: &Loaded, started: Instant) -> Status {
         sources: Vec::new(),
         models: Vec::new(),
         rules: Vec::new(),
-        prompts: Arc::new([]),
+        prompts: prompts.clone(),
         taught: Arc::new([]),
         inhibitors: Vec::new(),
         live: Live {

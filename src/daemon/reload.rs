@@ -3,7 +3,7 @@
 //! Rules change in place. Other models or another source need another pipeline: its models are loaded
 //! beside the loop, and only when it runs does the old one end.
 
-use super::assembly::spec_of;
+use super::assembly::{check_prompt_model, spec_of};
 use super::loading::{self, Loading};
 use super::{Daemon, DaemonError, Reply, report_as, rules};
 use crate::command::{Answer, Refusal};
@@ -30,7 +30,8 @@ impl Daemon {
                     reply,
                 });
             }
-            Ok(None) => answer(reply, Ok(Answer::Done)),
+            // Answered when the prompts are ready too.
+            Ok(None) => self.refresh_prompts(reply),
             Err(refusal) => answer(reply, Err(refusal)),
         }
     }
@@ -54,6 +55,7 @@ impl Daemon {
             return Err(Refusal::Busy(text.into()));
         }
         let loaded = (self.load)().map_err(|error| refuse(error.into()))?;
+        check_prompt_model(&loaded).map_err(|error| refuse(error.into()))?;
         let old = &self.loaded.config;
         let new = &loaded.config;
         if needs_new_pipeline(old, new) {
@@ -66,7 +68,8 @@ impl Daemon {
         let (engine, content, rules) = rules::compile(&loaded, &known).map_err(refuse)?;
         // Rules that stay the same keep what they have open.
         if old.rule != new.rule || old.content != new.content || self.rules.are_changed() {
-            self.pipeline.set_rules(engine, content);
+            let set = self.pipeline.set_rules(engine, content);
+            set.map_err(|error| refuse(error.into()))?;
             self.rules = rules.with_counts_of(&self.rules);
         }
         self.accept(loaded);
@@ -88,7 +91,10 @@ impl Daemon {
         if done.is_ok() {
             self.accept(loaded);
         }
-        answer(reply, done.map(|()| Answer::Done));
+        match done {
+            Ok(()) => self.refresh_prompts(reply),
+            Err(refusal) => answer(reply, Err(refusal)),
+        }
         if std::mem::take(&mut self.reload_again) {
             self.reload(None);
         }
@@ -115,6 +121,7 @@ impl Daemon {
         let counted = old.stats().clone();
         drop(old);
         self.pipeline.stats().carry_on(&counted);
+        self.prompts.lose_streams();
         self.rules = rules.with_counts_of(&self.rules);
         self.stalled = None;
         self.fault = None;

@@ -1,5 +1,7 @@
 //! The rules in force as the daemon knows them: compiled for the pipeline, counted for `status`.
 
+use std::collections::BTreeMap;
+
 use super::DaemonError;
 use crate::command::RuleStatus;
 use crate::config::{KnownModel, Loaded};
@@ -9,7 +11,10 @@ use crate::event::{Event, Kind};
 /// The rules for `status`.
 pub(super) struct Rules {
     rules: Vec<RuleStatus>,
-    changed: bool,
+    /// Names of the rules over every label, with their kind.
+    over_all: Vec<(Kind, String)>,
+    /// Thresholds that were set by hand, by rule.
+    by_hand: BTreeMap<String, f32>,
 }
 
 /// Compiles the rules and the content state of a configuration for the models that run.
@@ -41,7 +46,13 @@ pub(super) fn compile(
     let content = config.content.enabled.then(|| content(loaded, known));
     let rules_status = Rules {
         rules: status,
-        changed: false,
+        over_all: config
+            .rule
+            .iter()
+            .filter(|rule| rule.enabled && rule.watched().is_empty())
+            .map(|rule| (rule.kind, rule.name.clone()))
+            .collect(),
+        by_hand: BTreeMap::new(),
     };
     Ok((Engine::new(rules, known), content.flatten(), rules_status))
 }
@@ -72,13 +83,13 @@ impl Rules {
     pub fn set_threshold(&mut self, name: &str, threshold: f32) {
         if let Some(rule) = self.rules.iter_mut().find(|rule| &*rule.name == name) {
             rule.threshold = threshold;
-            self.changed = true;
+            self.by_hand.insert(name.to_owned(), threshold);
         }
     }
 
     /// Whether a threshold was set by hand.
     pub fn are_changed(&self) -> bool {
-        self.changed
+        !self.by_hand.is_empty()
     }
 
     /// Goes on counting where `old` stood, for rules of the same name.
@@ -91,6 +102,23 @@ impl Rules {
                 .map_or(0, |before| before.fired);
         }
         self
+    }
+
+    /// Keeps the thresholds that were set by hand, here and in the engine of these rules.
+    pub fn with_thresholds_of(mut self, old: &Rules, engine: &mut Engine) -> Self {
+        for (name, threshold) in &old.by_hand {
+            if engine.set_threshold(name, *threshold).is_ok() {
+                self.set_threshold(name, *threshold);
+            }
+        }
+        self
+    }
+
+    /// The threshold in force of the first rule over every label of a kind.
+    pub fn threshold_over_all(&self, kind: Kind) -> Option<f32> {
+        let (_, name) = self.over_all.iter().find(|(of, _)| *of == kind)?;
+        let rule = self.rules.iter().find(|rule| *rule.name == **name)?;
+        Some(rule.threshold)
     }
 
     /// For `status`.

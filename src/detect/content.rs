@@ -16,7 +16,7 @@ pub const RULE: &str = "content";
 
 /// At or below this level nothing can be made out, whatever a model says; quiet rooms with a fair
 /// microphone lie at -60 to -70 dBFS.
-const DEAD_DBFS: f32 = -75.0;
+pub(super) const DEAD_DBFS: f32 = -75.0;
 /// A level this close to the noise floor, in dB, is the room alone.
 const NEAR_FLOOR_DB: f32 = 6.0;
 /// Evidence that the level gives by itself: enough against labels that are unsure, not against
@@ -157,6 +157,18 @@ impl Content {
     pub fn interrupt(&mut self) {
         self.last_end = None;
         self.rival = None;
+    }
+
+    /// Takes over the state of `old`: the room is the same. Evidence counts on where the labels are the
+    /// same too.
+    pub fn carry_over(&mut self, old: Content) {
+        self.state = old.state;
+        self.next_episode = old.next_episode;
+        if self.classes == old.classes {
+            self.evidence = old.evidence;
+            self.last_end = old.last_end;
+            self.rival = old.rival;
+        }
     }
 
     fn decide(&mut self, state: State, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {

@@ -30,42 +30,44 @@ const VETO_MEMORY: u64 = 48_000;
 /// The decision engine. A pure function of its rules, models and observations.
 #[derive(Debug)]
 pub struct Engine {
-    rules: Vec<Rule>,
+    pub(super) rules: Vec<Rule>,
     /// By rule, and within a rule by model.
-    watches: Vec<Watch>,
-    streams: Vec<Stream>,
-    next_episode: u64,
+    pub(super) watches: Vec<Watch>,
+    pub(super) models: Vec<KnownModel>,
+    /// By model.
+    pub(super) streams: Vec<Stream>,
+    pub(super) next_episode: u64,
     /// Observations that end at or before this were made of sound before a gap.
-    resumed_at: SampleIdx,
+    pub(super) resumed_at: SampleIdx,
 }
 
 /// The newest observation of one model.
 #[derive(Debug)]
-struct Stream {
-    scores: Vec<f32>,
-    end: Option<SampleIdx>,
+pub(super) struct Stream {
+    pub scores: Vec<f32>,
+    pub end: Option<SampleIdx>,
     /// Length of the newest observation in samples.
-    len: u64,
+    pub len: u64,
 }
 
 /// The labels that a rule watches in one model, with their state.
 #[derive(Debug)]
-struct Watch {
+pub(super) struct Watch {
     /// Index of the rule.
-    rule: usize,
-    stream: usize,
-    tracks: Vec<Track>,
+    pub rule: usize,
+    pub stream: usize,
+    pub tracks: Vec<Track>,
     vetoes: Vec<Veto>,
     /// Observations since the start or since sound was interrupted.
-    turn: u64,
+    pub turn: u64,
     /// Starts of the last `of` observations, by turn.
-    starts: Vec<SampleIdx>,
+    pub starts: Vec<SampleIdx>,
     /// Scores of the same, `(of, tracks)`.
-    recent: Vec<f32>,
+    pub recent: Vec<f32>,
     /// Unsmoothed scores of the last observations, `(smooth, tracks)`.
-    raw: Vec<f32>,
+    pub raw: Vec<f32>,
     /// Observations that start earlier fall to another keyword of this rule.
-    locked_until: SampleIdx,
+    pub locked_until: SampleIdx,
 }
 
 /// Where a vetoing label stands among the last scores.
@@ -92,13 +94,21 @@ impl Engine {
                 .collect();
             for (stream, positions) in rule.positions(models).into_iter().enumerate() {
                 if !positions.is_empty() {
-                    watches.push(Watch::new(rule, at, stream, positions, vetoes.clone()));
+                    let tracks = positions
+                        .into_iter()
+                        .map(|(label, index)| {
+                            let own = models[stream].thresholds.get(index).copied().flatten();
+                            Track::new(rule, label, index, own)
+                        })
+                        .collect();
+                    watches.push(Watch::new(rule, at, stream, tracks, vetoes.clone()));
                 }
             }
         }
         Engine {
             rules,
             watches,
+            models: models.to_vec(),
             streams: models
                 .iter()
                 .map(|model| Stream {
@@ -115,6 +125,20 @@ impl Engine {
     /// The rules in their order, with the thresholds in force.
     pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule> {
         self.rules.iter()
+    }
+
+    /// The models whose observations it takes, in the order of their numbers.
+    pub fn models(&self) -> &[KnownModel] {
+        &self.models
+    }
+
+    /// Whether an episode of this model has started and not ended. Allocates nothing.
+    pub fn has_open(&self, stream: usize) -> bool {
+        self.watches
+            .iter()
+            .filter(|watch| watch.stream == stream)
+            .flat_map(|watch| &watch.tracks)
+            .any(|track| track.open.is_some())
     }
 
     /// Episodes that have started and not ended.
@@ -205,8 +229,7 @@ impl Engine {
         rule.threshold = threshold;
         for watch in self.watches.iter_mut().filter(|watch| watch.rule == at) {
             for track in &mut watch.tracks {
-                track.threshold = rule.threshold_of(&track.label);
-                track.release = rule.release_of(&track.label);
+                track.set_thresholds(rule);
             }
         }
         Ok(())
@@ -214,17 +237,7 @@ impl Engine {
 }
 
 impl Watch {
-    fn new(
-        rule: &Rule,
-        at: usize,
-        stream: usize,
-        positions: Vec<(Arc<str>, usize)>,
-        vetoes: Vec<Veto>,
-    ) -> Self {
-        let tracks: Vec<Track> = positions
-            .into_iter()
-            .map(|(label, index)| Track::new(rule, label, index))
-            .collect();
+    fn new(rule: &Rule, at: usize, stream: usize, tracks: Vec<Track>, vetoes: Vec<Veto>) -> Self {
         Watch {
             rule: at,
             stream,
@@ -310,7 +323,7 @@ impl Watch {
         self.turn += 1;
     }
 
-    fn interrupt(&mut self, rule: &Rule, emit: &mut dyn FnMut(Decision)) {
+    pub fn interrupt(&mut self, rule: &Rule, emit: &mut dyn FnMut(Decision)) {
         self.turn = 0;
         self.raw.fill(0.0);
         for track in &mut self.tracks {
@@ -349,6 +362,7 @@ mod tests {
             kind,
             name: labels[0].to_lowercase().into(),
             labels: labels.iter().map(|name| Arc::from(*name)).collect(),
+            thresholds: Arc::default(),
         }
     }
 

@@ -4,12 +4,16 @@
 //! |---|---|
 //! | `rule` | compiles one `[[rule]]` into thresholds and sample counts |
 //! | `engine` | binds rules to labels and runs them; the only type the pipeline needs |
+//! | `carry` | an engine with other rules or models goes on where the old one stood |
 //! | `track` | one label of one rule: confirmation, hysteresis, refractory time |
 //! | `content` | the smoothed state speech, music, environment or silence |
+//! | `gate` | whether anything in a window stands out from the room |
 //! | `level` | level and noise floor of the sound |
 
+mod carry;
 pub mod content;
 mod engine;
+mod gate;
 pub mod level;
 mod rule;
 mod track;
@@ -19,6 +23,7 @@ mod properties;
 
 pub use content::Content;
 pub use engine::Engine;
+pub use gate::Gate;
 pub use level::LevelMeter;
 pub use rule::{Rule, RuleError};
 

@@ -98,6 +98,7 @@ fn model(kind: Kind, order: [usize; 5]) -> KnownModel {
         kind,
         name: "model".into(),
         labels: order.iter().map(|at| Arc::from(LABELS[*at])).collect(),
+        thresholds: Arc::default(),
     }
 }
 

@@ -159,6 +159,18 @@ impl Rule {
         self.threshold_of(label) * self.release_ratio
     }
 
+    /// The threshold in force for a label whose model gives it `own`.
+    pub(super) fn threshold_for(&self, label: &str, own: Option<f32>) -> f32 {
+        match own {
+            Some(own) if self.labels.is_empty() && !self.gives_threshold(label) => own,
+            _ => self.threshold_of(label),
+        }
+    }
+
+    fn gives_threshold(&self, label: &str) -> bool {
+        self.own_thresholds.iter().any(|(name, _)| **name == *label)
+    }
+
     /// Whether it reports instants (keywords) rather than starts and ends.
     pub fn is_instant(&self) -> bool {
         self.kind == Kind::Keyword

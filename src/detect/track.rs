@@ -52,6 +52,8 @@ pub(super) struct Track {
     pub index: usize,
     pub threshold: f32,
     pub release: f32,
+    /// The threshold that its model gives it.
+    own: Option<f32>,
     pub open: Option<Open>,
     /// One bit an observation, the newest lowest; set for hits.
     hits: u64,
@@ -62,17 +64,34 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub fn new(rule: &Rule, label: Arc<str>, index: usize) -> Self {
-        Track {
-            threshold: rule.threshold_of(&label),
-            release: rule.release_of(&label),
+    pub fn new(rule: &Rule, label: Arc<str>, index: usize, own: Option<f32>) -> Self {
+        let mut track = Track {
+            threshold: 0.0,
+            release: 0.0,
+            own,
             label,
             index,
             open: None,
             hits: 0,
             ready_at: SampleIdx(0),
             armed: true,
-        }
+        };
+        track.set_thresholds(rule);
+        track
+    }
+
+    /// Takes the thresholds of the rule.
+    pub fn set_thresholds(&mut self, rule: &Rule) {
+        self.threshold = rule.threshold_for(&self.label, self.own);
+        self.release = rule.release_ratio * self.threshold;
+    }
+
+    /// Goes on where `old` stood: the same label of an equal rule. What it had open is taken from it.
+    pub fn carry_over(&mut self, old: &mut Track) {
+        self.open = old.open.take();
+        self.hits = old.hits;
+        self.ready_at = old.ready_at;
+        self.armed = old.armed;
     }
 
     /// Takes one observation. Allocates nothing.

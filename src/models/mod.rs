@@ -140,7 +140,8 @@ pub trait Classifier: Send {
     /// # Errors
     /// When the window has a wrong shape, or the model fails on it.
     fn classify(&mut self, window: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError>;
-    /// The labels of the scores that it gave last; those of its info unless they change while it runs.
+    /// The labels of the scores that it gave last, or would give now where it has given none; those of
+    /// its info unless they change while it runs.
     fn labels(&self) -> Arc<[Arc<str>]> {
         self.info().labels.clone()
     }

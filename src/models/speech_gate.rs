@@ -3,6 +3,8 @@
 //! Large models of languages, intents and voices cost seconds a window, and most of a day nobody
 //! speaks. A window without speech scores nothing at all, which also ends what was open.
 
+use std::sync::Arc;
+
 use super::silero::{CHUNK, Silero};
 use super::{Classifier, Input, ModelError, ModelInfo};
 use crate::clock::PIPELINE_RATE_HZ;
@@ -45,8 +47,12 @@ impl Classifier for SpeechGate {
             return self.model.classify(window, scores);
         }
         scores.clear();
-        scores.resize(self.model.info().labels.len(), 0.0);
+        scores.resize(self.model.labels().len(), 0.0);
         Ok(())
+    }
+
+    fn labels(&self) -> Arc<[Arc<str>]> {
+        self.model.labels()
     }
 }
 

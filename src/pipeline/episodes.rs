@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
-use super::stats::{Stats, best};
+use super::stats::{ModelStats, Stats, best};
 use crate::clock::{SampleIdx, WallClock};
 use crate::detect::{Content, Decision, Engine, Observation};
 use crate::event::{Event, LabelScore, ModelRef, Phase};
@@ -26,7 +26,7 @@ pub struct Episodes {
     clock: WallClock,
     source: Arc<str>,
     /// The models, by stream.
-    models: Vec<ModelRef>,
+    models: Vec<Arc<ModelStats>>,
     stats: Arc<Stats>,
     /// No event reaches beyond this: the end of the source.
     last: SampleIdx,
@@ -42,10 +42,11 @@ pub struct Levels {
 }
 
 impl Episodes {
-    /// Nothing has happened yet.
+    /// Nothing has happened yet. `models` are in the order of the streams of observations.
     pub fn new(
         engine: Engine,
         content: Option<Content>,
+        models: Vec<Arc<ModelStats>>,
         clock: WallClock,
         stats: Arc<Stats>,
     ) -> Self {
@@ -56,13 +57,7 @@ impl Episodes {
             open: Vec::with_capacity(16),
             clock,
             source: "".into(),
-            models: stats
-                .streams()
-                .map(|model| ModelRef {
-                    name: model.info().name.clone(),
-                    sha256: model.info().sha256.clone(),
-                })
-                .collect(),
+            models,
             stats,
             last: SampleIdx(u64::MAX),
         }
@@ -83,10 +78,30 @@ impl Episodes {
         self.last = end;
     }
 
-    /// Puts other rules in force. To be called when nothing is open.
-    pub fn set_rules(&mut self, engine: Engine, content: Option<Content>) {
-        self.engine = engine;
-        self.content = content;
+    /// Whether an episode of a model has started and not ended.
+    pub fn has_open(&self, stream: usize) -> bool {
+        self.engine.has_open(stream)
+    }
+
+    /// Puts other rules and models in force. What stays the same goes on; what is gone ends `at` here.
+    pub fn change(
+        &mut self,
+        engine: Engine,
+        content: Option<Content>,
+        models: Vec<Arc<ModelStats>>,
+        (at, levels): (SampleIdx, Levels),
+        emit: &mut dyn FnMut(Event),
+    ) {
+        let old = std::mem::replace(&mut self.engine, engine);
+        let Episodes { engine, found, .. } = self;
+        engine.carry_over(old, &mut |decision| found.push(decision));
+        // They are decisions about the models as they were.
+        self.report(at, levels, emit, shown);
+        self.models = models;
+        let old = std::mem::replace(&mut self.content, content);
+        if let (Some(content), Some(old)) = (&mut self.content, old) {
+            content.carry_over(old);
+        }
     }
 
     /// Sets the threshold of a rule.
@@ -129,7 +144,7 @@ impl Episodes {
             level_dbfs: seen.level_dbfs,
             noise_floor_dbfs: noise_floor_dbfs(),
         };
-        self.report(seen.end, levels, emit, |_| {
+        self.report(seen.end, levels, emit, |_, _| {
             best(labels, seen.scores, EVENT_SCORES)
         });
     }
@@ -140,18 +155,13 @@ impl Episodes {
             engine,
             content,
             found,
-            stats,
             ..
         } = self;
         engine.close(at, &mut |decision| found.push(decision));
         if let Some(content) = content {
             content.interrupt();
         }
-        let stats = stats.clone();
-        self.report(at, levels, emit, |stream| {
-            let model = stats.streams().nth(stream);
-            model.map_or_else(Vec::new, |model| model.top(EVENT_SCORES))
-        });
+        self.report(at, levels, emit, shown);
     }
 
     /// Ends what one model has open, for it has failed; the others go on.
@@ -174,7 +184,7 @@ impl Episodes {
         {
             content.interrupt();
         }
-        self.report(at, levels, emit, |_| Vec::new());
+        self.report(at, levels, emit, |_, _| Vec::new());
     }
 
     /// Turns the decisions found at `at` into events.
@@ -183,7 +193,7 @@ impl Episodes {
         at: SampleIdx,
         levels: Levels,
         emit: &mut dyn FnMut(Event),
-        scores: impl Fn(usize) -> Vec<LabelScore>,
+        scores: impl Fn(&[Arc<ModelStats>], usize) -> Vec<LabelScore>,
     ) {
         let mut found = std::mem::take(&mut self.found);
         for decision in found.drain(..) {
@@ -204,8 +214,11 @@ impl Episodes {
                 peak: decision.peak,
                 level_dbfs: levels.level_dbfs,
                 noise_floor_dbfs: levels.noise_floor_dbfs,
-                model: self.models.get(decision.stream).cloned(),
-                scores: scores(decision.stream),
+                model: self.models.get(decision.stream).map(|model| ModelRef {
+                    name: model.info().name.clone(),
+                    sha256: model.info().sha256.clone(),
+                }),
+                scores: scores(&self.models, decision.stream),
                 clip: None,
             });
         }
@@ -229,4 +242,10 @@ impl Episodes {
             }
         }
     }
+}
+
+/// The best scores that a model shows.
+fn shown(models: &[Arc<ModelStats>], stream: usize) -> Vec<LabelScore> {
+    let model = models.get(stream);
+    model.map_or_else(Vec::new, |model| model.top(EVENT_SCORES))
 }

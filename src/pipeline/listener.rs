@@ -4,17 +4,17 @@
 //! the order of the samples. Between wake-ups it obeys the daemon.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
+use super::change::{Change, Roster, Standing};
 use super::load::Models;
 use super::recognise::{Parts, Recogniser};
 use super::stats::{ModelStats, Stats};
 use super::stream::WindowStream;
 use super::supervise::{Limits, Pace, Sound, SourceFactory, Supervisor, Turn};
-use super::worker::Patience;
 use crate::audio::resample::Resampler;
 use crate::audio::{AudioError, Format};
 use crate::clock::{PIPELINE_RATE_HZ, SampleIdx, WallClock};
@@ -82,7 +82,7 @@ pub enum Report {
 enum Order {
     Pause(Sender<()>),
     Resume,
-    Rules(Box<Engine>, Option<Box<Content>>),
+    Change(Box<Change>),
     Threshold {
         rule: String,
         threshold: f32,
@@ -96,8 +96,8 @@ enum Order {
 pub struct Pipeline {
     orders: Sender<Order>,
     stats: Arc<Stats>,
-    /// Of the workers: a stop limits it.
-    patience: Vec<Patience>,
+    /// The streams of windows that run, or will when the listener gets to its orders.
+    roster: Mutex<Roster>,
     ended: Receiver<()>,
 }
 
@@ -119,6 +119,10 @@ impl Pipeline {
             origin,
             paused,
         } = setup;
+        let windows = windows
+            .into_iter()
+            .map(WindowStream::start)
+            .collect::<std::io::Result<Vec<_>>>()?;
         let stats = Arc::new(Stats::new(
             &spec,
             keyword
@@ -126,17 +130,10 @@ impl Pipeline {
                 .map(|model| ModelStats::new(model.info.clone())),
             windows
                 .iter()
-                .map(|model| {
-                    let info = model.info.clone();
-                    ModelStats::windowed(info, model.window_frames, model.hop_frames)
-                })
+                .map(|stream| stream.stats().clone())
                 .collect(),
         ));
-        let windows = windows
-            .into_iter()
-            .map(WindowStream::start)
-            .collect::<std::io::Result<Vec<_>>>()?;
-        let patience = windows.iter().map(WindowStream::patience).collect();
+        let roster = Mutex::new(Roster::new(&windows));
         let recogniser = Recogniser::new(Parts {
             front,
             keyword: keyword.map(|model| model.slot),
@@ -173,7 +170,7 @@ impl Pipeline {
         Ok(Pipeline {
             orders,
             stats,
-            patience,
+            roster,
             ended,
         })
     }
@@ -196,9 +193,52 @@ impl Pipeline {
         self.send(Order::Resume);
     }
 
-    /// Puts other rules in force; what is open ends under the old ones.
-    pub fn set_rules(&self, engine: Engine, content: Option<Content>) {
-        self.send(Order::Rules(Box::new(engine), content.map(Box::new)));
+    /// Puts other rules in force. Rules that stay the same keep what they have open; what is gone ends.
+    ///
+    /// # Errors
+    /// When the engine was made for other models than those that run.
+    pub fn set_rules(&self, engine: Engine, content: Option<Content>) -> std::io::Result<()> {
+        let roster = self.roster();
+        let standing = roster.standing();
+        self.change(roster, standing, engine, content)
+    }
+
+    /// Puts other streams of windows in place of those that run, in the order of `windows`, and rules
+    /// for them, while sound goes on: threads of new models are started here, and the listener changes
+    /// over between two frames. What stays the same keeps its windows and its open episodes; what is
+    /// gone ends. [`Stats`] shows the new streams as soon as this returns.
+    ///
+    /// # Errors
+    /// When the system gives no thread, or the streams do not fit together: a name that does not run or
+    /// stands twice, a derived stream of one that does not run, an engine for other models or labels.
+    /// Everything stays as it was then.
+    pub fn set_models(
+        &self,
+        windows: Vec<Standing>,
+        engine: Engine,
+        content: Option<Content>,
+    ) -> std::io::Result<()> {
+        self.change(self.roster(), windows, engine, content)
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(
+        &self,
+        mut roster: MutexGuard<'_, Roster>,
+        windows: Vec<Standing>,
+        engine: Engine,
+        content: Option<Content>,
+    ) -> std::io::Result<()> {
+        let keyword = self.stats.keyword.as_deref();
+        let (next, change) = roster.plan(windows, keyword, engine, content)?;
+        self.stats.set_windows(next.stats());
+        *roster = next;
+        // Sent while the roster is held, so that changes arrive in its order.
+        self.send(Order::Change(Box::new(change)));
+        Ok(())
     }
 
     /// Sets the threshold of a rule; `None` where the listener did not answer within `limit`.
@@ -220,9 +260,7 @@ impl Pipeline {
     /// Asks it to end; [`Report::Ended`] follows. Windows in hand are waited for a little.
     pub fn stop(&self) {
         let limit = Instant::now() + LAST_WINDOWS;
-        for patience in &self.patience {
-            patience.ends_at(limit);
-        }
+        self.roster().ends_at(limit);
         self.send(Order::Stop);
     }
 
@@ -413,13 +451,11 @@ impl Listener {
                     self.supervisor.open();
                 }
             }
-            Order::Rules(engine, content) => {
+            Order::Change(change) => {
                 let Listener {
                     recogniser, report, ..
                 } = self;
-                recogniser.set_rules(*engine, content.map(|content| *content), &mut |event| {
-                    report(Report::Event(event));
-                });
+                recogniser.change(*change, &mut |event| report(Report::Event(event)));
             }
             Order::Threshold {
                 rule,

@@ -36,6 +36,12 @@ pub struct Windowed {
     pub window_frames: usize,
     /// Distance between windows in frames of 10 ms.
     pub hop_frames: usize,
+    /// What its labels are to rules.
+    pub kind: Kind,
+    /// Whether its windows are scored only where something in them stands out from the room.
+    pub gated: bool,
+    /// A label's own threshold, in the order of the labels; empty where none has one.
+    pub thresholds: Arc<[Option<f32>]>,
 }
 
 /// The models of a pipeline, warm.
@@ -50,25 +56,11 @@ pub struct Models {
 impl Models {
     /// The models as rules see them; their order is that of the streams of observations.
     pub fn known(&self) -> Vec<KnownModel> {
-        let keyword = self.keyword.iter().map(|model| &model.info);
-        known(keyword, self.windows.iter().map(|model| &model.info))
+        let keyword = self.keyword.iter().map(Stepped::known);
+        keyword
+            .chain(self.windows.iter().map(Windowed::known))
+            .collect()
     }
-}
-
-/// The list of models that rules and observations refer to.
-pub(super) fn known<'a>(
-    keyword: impl Iterator<Item = &'a ModelInfo>,
-    windows: impl Iterator<Item = &'a ModelInfo>,
-) -> Vec<KnownModel> {
-    let keyword = keyword.map(|info| (Kind::Keyword, info));
-    keyword
-        .chain(windows.map(|info| (Kind::Event, info)))
-        .map(|(kind, info)| KnownModel {
-            kind,
-            name: info.name.clone(),
-            labels: info.labels.clone(),
-        })
-        .collect()
 }
 
 impl Stepped {
@@ -91,11 +83,22 @@ impl Stepped {
             .map_err(failed)?;
         Ok(Stepped { info, slot })
     }
+
+    /// The model as rules see it.
+    pub fn known(&self) -> KnownModel {
+        KnownModel {
+            kind: Kind::Keyword,
+            name: self.info.name.clone(),
+            labels: self.info.labels.clone(),
+            thresholds: Arc::default(),
+        }
+    }
 }
 
 impl Windowed {
-    /// Makes and warms a model. Without `window_frames` its windows are its own, without
-    /// `hop_frames` they come every half a window.
+    /// Makes and warms a model of sound events that is run on every window. Without `window_frames`
+    /// its windows are its own, without `hop_frames` they come every half a window. The labels of its
+    /// info are those that it answers with now.
     ///
     /// # Errors
     /// When it cannot be made, or fails on silence.
@@ -107,9 +110,9 @@ impl Windowed {
         let mut slot = Slot::new(make)?;
         let (info, window_frames) = slot
             .run(|model| {
-                let info = model.info().clone();
+                let mut info = model.info().clone();
                 let window_frames = window_frames.unwrap_or(info.window_frames).max(1);
-                warm_up(model, &info, window_frames)?;
+                info.labels = warm_up(model, &info, window_frames)?;
                 Ok((info, window_frames))
             })
             .map_err(failed)?;
@@ -118,7 +121,20 @@ impl Windowed {
             slot,
             window_frames,
             hop_frames: hop_frames.unwrap_or(window_frames / 2).max(1),
+            kind: Kind::Event,
+            gated: false,
+            thresholds: Arc::default(),
         })
+    }
+
+    /// The model as rules see it.
+    pub fn known(&self) -> KnownModel {
+        KnownModel {
+            kind: self.kind,
+            name: self.info.name.clone(),
+            labels: self.info.labels.clone(),
+            thresholds: self.thresholds.clone(),
+        }
     }
 
     /// Its windows, with nothing in them yet.
@@ -127,12 +143,13 @@ impl Windowed {
     }
 }
 
-/// Small models see a few windows of silence; of a large one each takes a while, so it sees one.
+/// Small models see a few windows of silence; of a large one each takes a while, so it sees one. Gives
+/// the labels that it answered with.
 fn warm_up(
     model: &mut dyn Classifier,
     info: &ModelInfo,
     window_frames: usize,
-) -> Result<(), ModelError> {
+) -> Result<Arc<[Arc<str>]>, ModelError> {
     let (silence, turns) = match info.input {
         Input::LogMel => (vec![0.0; window_frames * N_MELS], WARM_UP),
         Input::Samples { rate_hz } => {
@@ -148,13 +165,14 @@ fn warm_up(
         scores.clear();
         model.classify(&silence, &mut scores)?;
     }
-    if scores.len() == info.labels.len() {
-        return Ok(());
+    let labels = model.labels();
+    if scores.len() == labels.len() {
+        return Ok(labels);
     }
     Err(ModelError::Shape(format!(
         "model {}: expected {} scores, got {}",
         info.name,
-        info.labels.len(),
+        labels.len(),
         scores.len()
     )))
 }

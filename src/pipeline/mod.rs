@@ -6,7 +6,9 @@
 //! | `supervise` | opens the source, notices failure and silence, opens it again |
 //! | `recognise` | samples in, events out: level, log-mel, keyword step, windows |
 //! | `window` | the newest frames and samples, and when a window of them is due |
-//! | `stream` | the models on windows, as the listener feeds them |
+//! | `stream` | one stream of windows, with a model or derived from another |
+//! | `streams` | all of them, as the listener feeds them |
+//! | `change` | other streams and rules while sound goes on |
 //! | `worker` | the thread that scores the windows of one model |
 //! | `shed` | which model gives way when they cannot all keep up |
 //! | `episodes` | decisions become events |
@@ -17,6 +19,7 @@
 //! The daemon owns a [`Pipeline`], sends it orders and receives [`Report`]s; it never waits for
 //! sound. Outputs are unknown here.
 
+mod change;
 mod episodes;
 mod listener;
 mod load;
@@ -25,10 +28,12 @@ mod shed;
 mod slot;
 pub mod stats;
 mod stream;
+mod streams;
 mod supervise;
 mod window;
 mod worker;
 
+pub use change::{Derived, Standing};
 pub use listener::{Pipeline, Report, Reporter, Setup};
 pub use load::{Models, Stepped, Windowed};
 pub use recognise::{Parts, Recogniser};

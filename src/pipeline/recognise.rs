@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::change::Change;
 use super::episodes::{Episodes, Levels};
 use super::slot::Slot;
-use super::stats::Stats;
-use super::stream::{WindowStream, WindowStreams};
+use super::stats::{ModelStats, Stats};
+use super::stream::{Span, Verdict, WindowStream};
+use super::streams::WindowStreams;
 use super::worker::Job;
 use crate::clock::{SampleIdx, WallClock};
 use crate::detect::{Content, Engine, LevelMeter, Observation};
@@ -37,7 +39,7 @@ pub struct Parts {
     pub engine: Engine,
     /// The content state.
     pub content: Option<Content>,
-    /// Where everything is counted; its models are those above.
+    /// Where everything is counted; its keyword model is the one above.
     pub stats: Arc<Stats>,
     /// Sample 0 is now, until the first [`Recogniser::arrived`].
     pub clock: WallClock,
@@ -71,6 +73,8 @@ impl Recogniser {
             complete,
         } = parts;
         front.reset(SampleIdx(0));
+        let windows = WindowStreams::new(windows);
+        let models = models(&stats, &windows);
         Recogniser {
             front,
             rest: Vec::with_capacity(HOP),
@@ -87,9 +91,9 @@ impl Recogniser {
                 keyword,
                 keyword_fault: None,
                 first_window: usize::from(stats.keyword.is_some()),
-                windows: WindowStreams::new(windows, stats.clone()),
+                windows,
                 meter: LevelMeter::new(),
-                episodes: Episodes::new(engine, content, clock, stats.clone()),
+                episodes: Episodes::new(engine, content, models, clock, stats.clone()),
                 complete,
                 stats,
             },
@@ -177,16 +181,11 @@ impl Recogniser {
         self.gap(end, emit);
     }
 
-    /// Ends every open episode under the old rules and goes on with new ones.
-    pub fn set_rules(
-        &mut self,
-        engine: Engine,
-        content: Option<Content>,
-        emit: &mut dyn FnMut(Event),
-    ) {
+    /// Goes on with other rules and other streams of windows. What stays the same keeps its state, and
+    /// what is gone ends; no sound is lost.
+    pub(super) fn change(&mut self, change: Change, emit: &mut dyn FnMut(Event)) {
         let at = self.next_idx();
-        self.hearing.close(at, emit);
-        self.hearing.episodes.set_rules(engine, content);
+        self.hearing.change(change, at, emit);
     }
 
     /// Sets the threshold of a rule.
@@ -209,12 +208,14 @@ impl Recogniser {
     fn hop(&mut self, hop: &[f32], emit: &mut dyn FnMut(Event)) {
         let begun = Instant::now();
         let hearing = &mut self.hearing;
+        let end = self.at + HOP as u64;
         hearing.meter.push(hop);
-        hearing.windows.samples(self.at + HOP as u64, hop);
+        hearing.windows.level(end, &hearing.meter);
+        hearing.windows.samples(end, hop);
         self.front
             .push(hop, &mut |end, frame| hearing.frame(end, frame, emit));
         hearing.stats.frames.record(begun.elapsed());
-        self.at = self.at + HOP as u64;
+        self.at = end;
         hearing.hand_over(emit);
     }
 }
@@ -268,14 +269,18 @@ impl Hearing {
 
     /// Gives the windows that are due to their workers.
     fn hand_over(&mut self, emit: &mut dyn FnMut(Event)) {
-        if self.windows.hand_over(&self.meter) && self.complete {
-            self.wait(emit);
+        let (episodes, first) = (&self.episodes, self.first_window);
+        let has_open = |at: usize| episodes.has_open(first + at);
+        if self.windows.hand_over(&self.meter, has_open) {
+            match self.complete {
+                true => self.wait(emit),
+                false => self.unasked(emit),
+            }
         }
         // What it has open would not end before it is tried again.
         if let Some((at, end)) = self.windows.take_left_out() {
-            let stream = self.first_window + at;
             let levels = self.levels();
-            self.episodes.close_stream(stream, end, levels, emit);
+            self.close_stream(at, end, levels, emit);
         }
     }
 
@@ -284,6 +289,7 @@ impl Hearing {
         while let Some((at, job)) = self.windows.done(true) {
             self.scored(at, job, emit);
         }
+        self.unasked(emit);
     }
 
     /// Takes every window that is done.
@@ -291,42 +297,114 @@ impl Hearing {
         while let Some((at, job)) = self.windows.done(false) {
             self.scored(at, job, emit);
         }
+        self.unasked(emit);
     }
 
-    /// Takes a window of the model `at`.
+    /// Takes note of windows in which nothing stood out: nothing was in them.
+    fn unasked(&mut self, emit: &mut dyn FnMut(Event)) {
+        while let Some((at, span)) = self.windows.take_unasked() {
+            if let Some(model) = self.windows.stats_of(at) {
+                model.show_nothing();
+                self.observe(at, &model, span, &[], emit);
+            }
+        }
+    }
+
+    /// Takes a window of the stream `at`.
     fn scored(&mut self, at: usize, job: Job, emit: &mut dyn FnMut(Event)) {
-        let Some(model) = self.stats.windows.get(at) else {
+        let Some(model) = self.windows.stats_of(at) else {
             return;
         };
         model.times.record(job.took);
-        let info = model.info();
-        let stream = self.first_window + at;
-        let (wanted, got) = (info.labels.len(), job.scores.len());
-        let failure = job.failure.clone().or_else(|| {
-            (wanted != got)
-                .then(|| format!("{} gave {got} scores for its {wanted} labels", info.name).into())
-        });
-        let failed = failure.is_some();
-        if self.windows.set_fault(at, failure) {
-            let levels = Levels {
-                level_dbfs: job.level_dbfs,
-                noise_floor_dbfs: self.meter.noise_floor_dbfs(),
-            };
-            self.episodes.close_stream(stream, job.end, levels, emit);
-        }
-        if !failed {
-            model.show(&job.scores, 0.0);
-            let seen = Observation {
-                stream,
-                start: job.start,
-                end: job.end,
-                scores: &job.scores,
-                level_dbfs: job.level_dbfs,
-            };
-            let floor = || self.meter.noise_floor_dbfs();
-            self.episodes.observe(&seen, &info.labels, floor, emit);
+        match self.windows.verdict(at, &job) {
+            Verdict::Foreign => {}
+            Verdict::Failed(failure) => {
+                if self.windows.set_fault(at, Some(failure)) {
+                    let levels = Levels {
+                        level_dbfs: job.level_dbfs,
+                        noise_floor_dbfs: self.meter.noise_floor_dbfs(),
+                    };
+                    self.close_stream(at, job.end, levels, emit);
+                }
+            }
+            Verdict::Scored => {
+                self.windows.set_fault(at, None);
+                self.windows.scores(at, job.end, &job.scores);
+                model.show(&job.scores, 0.0);
+                let span = Span {
+                    start: job.start,
+                    end: job.end,
+                    level_dbfs: job.level_dbfs,
+                };
+                self.observe(at, &model, span, &job.scores, emit);
+            }
         }
         self.windows.recycle(at, job);
+    }
+
+    /// Takes the scores of the stream `of`, and of those that follow from it.
+    fn observe(
+        &mut self,
+        of: usize,
+        model: &ModelStats,
+        span: Span,
+        scores: &[f32],
+        emit: &mut dyn FnMut(Event),
+    ) {
+        let (meter, episodes, first) = (&self.meter, &mut self.episodes, self.first_window);
+        let mut observe = |at: usize, model: &ModelStats, scores: &[f32]| {
+            let seen = Observation {
+                stream: first + at,
+                start: span.start,
+                end: span.end,
+                scores,
+                level_dbfs: span.level_dbfs,
+            };
+            let floor = || meter.noise_floor_dbfs();
+            episodes.observe(&seen, &model.info().labels, floor, emit);
+        };
+        observe(of, model, scores);
+        for at in 0..self.windows.len() {
+            let begun = Instant::now();
+            if let Some((scores, model)) = self.windows.derive(at, of, scores) {
+                model.times.record(begun.elapsed());
+                model.show(scores, 0.0);
+                observe(at, &model, scores);
+            }
+        }
+    }
+
+    /// Ends what a stream has open, and those that follow from it.
+    fn close_stream(
+        &mut self,
+        of: usize,
+        end: SampleIdx,
+        levels: Levels,
+        emit: &mut dyn FnMut(Event),
+    ) {
+        for at in 0..self.windows.len() {
+            if at == of || self.windows.is_derived(at, of) {
+                let stream = self.first_window + at;
+                self.episodes.close_stream(stream, end, levels, emit);
+            }
+        }
+    }
+
+    /// Other rules and other streams from `at` on.
+    fn change(&mut self, change: Change, at: SampleIdx, emit: &mut dyn FnMut(Event)) {
+        self.poll(emit);
+        let levels = self.levels();
+        let Change {
+            places,
+            pcm,
+            shed,
+            engine,
+            content,
+        } = change;
+        self.windows.rearrange(places, pcm, shed);
+        let models = models(&self.stats, &self.windows);
+        self.episodes
+            .change(engine, content, models, (at, levels), emit);
     }
 
     /// Ends everything that is open.
@@ -353,4 +431,14 @@ impl Hearing {
         }
         self.windows.reset();
     }
+}
+
+/// Every model, by stream of observations.
+fn models(stats: &Stats, windows: &WindowStreams) -> Vec<Arc<ModelStats>> {
+    stats
+        .keyword
+        .iter()
+        .chain(windows.stats())
+        .cloned()
+        .collect()
 }

@@ -1,9 +1,10 @@
 //! Who gives way when several models want more of the machine than there is.
 //!
-//! A model most of whose windows are skipped is behind. While a cheaper one is behind, the dearest is
-//! set aside: its windows are not handed over, and after a while it is tried again, after longer
-//! each time that it did not go well. The cheapest is never set aside. Counts of windows alone decide
-//! here; there is no clock.
+//! A model most of whose windows are skipped is behind. While one that goes before others is behind, the
+//! one that goes last is set aside: its windows are not handed over, and after a while it is tried
+//! again, after longer each time that it did not go well. Models of label prompts go last, whatever
+//! they cost; otherwise the cheapest goes first, and it is never set aside. Counts of windows alone
+//! decide here; there is no clock.
 
 /// Windows looked back on when asking whether a model keeps up.
 const KEEP_UP_OF: u32 = 20;
@@ -14,6 +15,15 @@ const FIRST_PAUSE: u32 = 16;
 const LAST_PAUSE: u32 = 256;
 /// Windows after which a model that was tried again has stood the test.
 const STOOD: u32 = 2 * KEEP_UP_OF;
+
+/// What is lost with a model and what is won: they are set aside in this order from the greatest.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct Rank {
+    /// Whether it answers label prompts.
+    pub is_prompt: bool,
+    /// What it takes of the machine, in any unit.
+    pub cost: f32,
+}
 
 /// What is known of one model.
 #[derive(Debug, Clone)]
@@ -28,6 +38,15 @@ struct Load {
     pause: u32,
     /// Windows since it was tried again.
     tried: u32,
+}
+
+impl Load {
+    /// It is tried again after it was set aside.
+    fn begin_again(&mut self) {
+        self.tried = 0;
+        self.skips = 0;
+        self.is_behind = false;
+    }
 }
 
 /// The models that run on windows, by their number.
@@ -61,23 +80,43 @@ impl Shedding {
             }
             aside => {
                 if aside.take().is_some() {
-                    load.tried = 0;
-                    load.skips = 0;
-                    load.is_behind = false;
+                    load.begin_again();
                 }
                 true
             }
         }
     }
 
+    /// Goes on where `old` stood: model `n` here was `from[n]` there. Allocates nothing.
+    pub fn carry_over(
+        &mut self,
+        old: &Shedding,
+        from: impl Iterator<Item = Option<usize>> + Clone,
+    ) {
+        let now = |then: usize| from.clone().position(|from| from == Some(then));
+        for (load, from) in self.0.iter_mut().zip(from.clone()) {
+            let Some(before) = from.and_then(|from| old.0.get(from)) else {
+                continue;
+            };
+            *load = before.clone();
+            if let Some((left, other)) = before.aside {
+                load.aside = now(other).map(|other| (left, other));
+                // Whoever it has made room for is gone.
+                if load.aside.is_none() {
+                    load.begin_again();
+                }
+            }
+        }
+    }
+
     /// Takes in that a window of this model was handed over, and whether an older one was skipped for
-    /// it; gives the model that is set aside now. `cost` says what a model takes of the machine, in any
-    /// unit. Allocates nothing.
+    /// it; gives the model that is set aside now. `rank` gives `None` for a model that takes nothing at
+    /// the moment. Allocates nothing.
     pub fn note(
         &mut self,
         model: usize,
         is_skipped: bool,
-        cost: impl Fn(usize) -> f32,
+        rank: impl Fn(usize) -> Option<Rank>,
     ) -> Option<usize> {
         let load = self.0.get_mut(model)?;
         load.tried = load.tried.saturating_add(1);
@@ -93,19 +132,22 @@ impl Shedding {
         if !load.is_behind {
             return None;
         }
-        let own = cost(model);
-        let (_, dearest) = (0..self.0.len())
+        let own = rank(model)?;
+        let (_, last) = (0..self.0.len())
             .filter(|&other| other != model && self.0[other].aside.is_none())
-            .map(|other| (cost(other), other))
-            .filter(|(cost, _)| *cost > own)
-            .max_by(|a, b| a.0.total_cmp(&b.0))?;
-        let dear = &mut self.0[dearest];
-        dear.aside = Some((dear.pause, model));
-        dear.pause = (dear.pause * 2).min(LAST_PAUSE);
+            .filter_map(|other| Some((rank(other)?, other)))
+            .filter(|(rank, _)| *rank > own)
+            .max_by(|a, b| {
+                let by_kind = a.0.is_prompt.cmp(&b.0.is_prompt);
+                by_kind.then(a.0.cost.total_cmp(&b.0.cost))
+            })?;
+        let given_up = &mut self.0[last];
+        given_up.aside = Some((given_up.pause, model));
+        given_up.pause = (given_up.pause * 2).min(LAST_PAUSE);
         // Whether that was enough is judged by the windows from now on.
         self.0[model].skips = 0;
         self.0[model].is_behind = false;
-        Some(dearest)
+        Some(last)
     }
 
     /// The first model that is behind.
@@ -129,9 +171,12 @@ impl Shedding {
 mod tests {
     use super::*;
 
-    /// The costs of three models: the second is the cheapest, the third the dearest.
-    fn cost(model: usize) -> f32 {
-        [0.5, 0.1, 0.9][model]
+    /// Three models: the second is the cheapest, the third the dearest.
+    fn rank(model: usize) -> Option<Rank> {
+        Some(Rank {
+            is_prompt: false,
+            cost: [0.5, 0.1, 0.9][model],
+        })
     }
 
     /// Hands over `n` windows of a model; gives how many were admitted.
@@ -140,7 +185,7 @@ mod tests {
         for _ in 0..n {
             if shed.admits(model) {
                 admitted += 1;
-                shed.note(model, is_skipped, cost);
+                shed.note(model, is_skipped, rank);
             }
         }
         admitted

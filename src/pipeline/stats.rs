@@ -1,19 +1,22 @@
 //! What the pipeline counts about itself, readable from any thread at any time.
 //!
 //! Everything here is an atomic that one thread writes and others read, so that the daemon can
-//! answer `status` without asking (or waiting for) the listener. Nothing here decides anything.
+//! answer `status` without asking (or waiting for) the listener. The list of models is exchanged as a
+//! whole when models come and go; the listener holds on to the entries that it writes. Nothing here
+//! decides anything.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::load;
+use arc_swap::ArcSwap;
+
 use crate::clock::PIPELINE_RATE_HZ;
 use crate::command::{Live, ModelStatus, SourceStatus, TopScore};
 use crate::config::KnownModel;
 use crate::event::{Kind, LabelScore};
 use crate::features::HOP;
-use crate::models::ModelInfo;
+use crate::models::{ModelInfo, Task};
 
 /// Buckets of a histogram to each doubling of time; eight keep a quantile within 5 %.
 const PER_OCTAVE: usize = 8;
@@ -103,37 +106,98 @@ impl AtomicF32 {
     }
 }
 
+/// What is counted of the windows of one model, whatever its labels are.
+#[derive(Default)]
+struct Counts {
+    skipped: AtomicU64,
+    gated: AtomicU64,
+    is_aside: AtomicBool,
+}
+
 /// One model as it is seen from outside: its times and its newest scores.
 pub struct ModelStats {
     info: ModelInfo,
+    kind: Kind,
+    thresholds: Arc<[Option<f32>]>,
     /// Times of its steps or windows.
-    pub times: Histogram,
+    pub times: Arc<Histogram>,
     /// Length and distance of its windows in seconds; `None` where it is stepped on every frame.
     windows_s: Option<(f64, f64)>,
-    skipped: AtomicU64,
-    is_aside: AtomicBool,
+    counts: Arc<Counts>,
     scores: Box<[AtomicF32]>,
 }
 
 impl ModelStats {
-    /// Nothing heard yet.
+    /// A keyword model, stepped on every frame, that has heard nothing yet.
     pub fn new(info: ModelInfo) -> Self {
         ModelStats {
-            times: Histogram::new(),
+            kind: Kind::Keyword,
+            thresholds: Arc::default(),
+            times: Arc::default(),
             windows_s: None,
-            skipped: AtomicU64::new(0),
-            is_aside: AtomicBool::new(false),
+            counts: Arc::default(),
             scores: info.labels.iter().map(|_| AtomicF32::new(0.0)).collect(),
             info,
         }
     }
 
-    /// The same for a model on windows of `window_frames` frames every `hop_frames`.
+    /// The same for an event model on windows of `window_frames` frames every `hop_frames`.
     pub fn windowed(info: ModelInfo, window_frames: usize, hop_frames: usize) -> Self {
         let seconds = |frames: usize| (frames * HOP) as f64 / f64::from(PIPELINE_RATE_HZ);
         ModelStats {
+            kind: Kind::Event,
             windows_s: Some((seconds(window_frames), seconds(hop_frames))),
             ..ModelStats::new(info)
+        }
+    }
+
+    /// The same for a model whose labels are of another kind to rules, with their own thresholds.
+    pub fn serving(self, kind: Kind, thresholds: Arc<[Option<f32>]>) -> Self {
+        ModelStats {
+            kind,
+            thresholds,
+            ..self
+        }
+    }
+
+    /// The same model with other labels: it goes on counting in the same place, and labels that stay
+    /// show what they showed.
+    pub fn with_labels(&self, labels: Arc<[Arc<str>]>, thresholds: Arc<[Option<f32>]>) -> Self {
+        let shown = |label: &Arc<str>| {
+            let at = self.info.labels.iter().position(|known| known == label);
+            AtomicF32::new(at.map_or(0.0, |at| self.scores[at].get()))
+        };
+        ModelStats {
+            kind: self.kind,
+            thresholds,
+            times: self.times.clone(),
+            windows_s: self.windows_s,
+            counts: self.counts.clone(),
+            scores: labels.iter().map(shown).collect(),
+            info: ModelInfo {
+                labels,
+                ..self.info.clone()
+            },
+        }
+    }
+
+    /// A stream whose scores follow from those of this model: `known` says what it is to rules, `sha256`
+    /// the weights that its events name.
+    pub(super) fn derived(&self, known: &KnownModel, sha256: Arc<str>) -> Self {
+        let info = ModelInfo {
+            name: known.name.clone(),
+            sha256,
+            labels: known.labels.clone(),
+            task: match known.kind {
+                Kind::Prompt => Task::Prompt,
+                _ => self.info.task,
+            },
+            parameters: 0,
+            ..self.info.clone()
+        };
+        ModelStats {
+            windows_s: self.windows_s,
+            ..ModelStats::new(info).serving(known.kind, known.thresholds.clone())
         }
     }
 
@@ -142,14 +206,29 @@ impl ModelStats {
         self.windows_s
     }
 
-    /// Says whether its windows are left out for another model.
-    pub fn set_aside(&self, is_aside: bool) {
-        self.is_aside.store(is_aside, Relaxed);
+    /// What its labels are to rules.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
-    /// What the model is.
+    /// Says whether its windows are left out for another model.
+    pub fn set_aside(&self, is_aside: bool) {
+        self.counts.is_aside.store(is_aside, Relaxed);
+    }
+
+    /// What the model is; its labels are those in force.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// The model as rules see it.
+    pub fn known(&self) -> KnownModel {
+        KnownModel {
+            kind: self.kind,
+            name: self.info.name.clone(),
+            labels: self.info.labels.clone(),
+            thresholds: self.thresholds.clone(),
+        }
     }
 
     /// Shows `scores`; what was shown before fades by `keep` (0 replaces it), so that a peak
@@ -160,14 +239,31 @@ impl ModelStats {
         }
     }
 
+    /// Shows that nothing was heard. Real-time safe.
+    pub fn show_nothing(&self) {
+        for shown in &self.scores {
+            shown.set(0.0);
+        }
+    }
+
     /// Counts a window that gave way to a newer one.
     pub fn skip(&self) {
-        self.skipped.fetch_add(1, Relaxed);
+        self.counts.skipped.fetch_add(1, Relaxed);
     }
 
     /// Windows that gave way to newer ones.
     pub fn skipped(&self) -> u64 {
-        self.skipped.load(Relaxed)
+        self.counts.skipped.load(Relaxed)
+    }
+
+    /// Counts a window that was not scored because nothing in it stood out.
+    pub fn gate(&self) {
+        self.counts.gated.fetch_add(1, Relaxed);
+    }
+
+    /// Windows that were not scored because nothing in them stood out.
+    pub fn gated(&self) -> u64 {
+        self.counts.gated.load(Relaxed)
     }
 
     /// The `n` best labels, best first.
@@ -185,7 +281,8 @@ impl ModelStats {
             labels: self.info.labels.len(),
             steps: self.times.count(),
             skipped: self.skipped(),
-            is_aside: self.is_aside.load(Relaxed),
+            gated: self.gated(),
+            is_aside: self.counts.is_aside.load(Relaxed),
             windows_s: self.windows_s,
             p50_us: self.times.quantile_us(0.5),
             p99_us: self.times.quantile_us(0.99),
@@ -212,9 +309,8 @@ pub struct Stats {
     /// Times of a 10 ms frame through level, features and keyword step.
     pub frames: Histogram,
     /// The keyword model, where it runs.
-    pub keyword: Option<ModelStats>,
-    /// The models on windows, in the order of the configuration.
-    pub windows: Vec<ModelStats>,
+    pub keyword: Option<Arc<ModelStats>>,
+    windows: ArcSwap<Vec<Arc<ModelStats>>>,
     samples: AtomicU64,
     lost: AtomicU64,
     gaps: AtomicU64,
@@ -227,12 +323,12 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Nothing heard yet.
-    pub fn new(spec: &str, keyword: Option<ModelStats>, windows: Vec<ModelStats>) -> Self {
+    /// Nothing heard yet. The models on windows stand in the order of their streams.
+    pub fn new(spec: &str, keyword: Option<ModelStats>, windows: Vec<Arc<ModelStats>>) -> Self {
         Stats {
             frames: Histogram::new(),
-            keyword,
-            windows,
+            keyword: keyword.map(Arc::new),
+            windows: ArcSwap::from_pointee(windows),
             samples: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
@@ -335,34 +431,55 @@ impl Stats {
         }
     }
 
-    /// Every model, in the order of the streams of observations: the keyword model first.
-    pub fn streams(&self) -> impl Iterator<Item = &ModelStats> {
-        self.keyword.iter().chain(&self.windows)
+    /// The models on windows that run now, in the order of their streams.
+    pub fn windows(&self) -> Arc<Vec<Arc<ModelStats>>> {
+        self.windows.load_full()
+    }
+
+    /// Puts others in their place.
+    pub(super) fn set_windows(&self, windows: Vec<Arc<ModelStats>>) {
+        self.windows.store(Arc::new(windows));
+    }
+
+    /// Every model that runs now, in the order of the streams of observations: the keyword model
+    /// first.
+    pub fn streams(&self) -> Vec<Arc<ModelStats>> {
+        let windows = self.windows();
+        self.keyword.iter().chain(windows.iter()).cloned().collect()
     }
 
     /// The models as rules see them, in the same order.
     pub fn known(&self) -> Vec<KnownModel> {
-        let keyword = self.keyword.iter().map(ModelStats::info);
-        load::known(keyword, self.windows.iter().map(ModelStats::info))
+        self.streams().iter().map(|model| model.known()).collect()
+    }
+
+    /// How many windows were scored, or left out because nothing in them stood out; `None` where no
+    /// model has labels to score windows for. The sign that inference goes on.
+    pub fn windows_judged(&self) -> Option<u64> {
+        let windows = self.windows();
+        let is_asked = |model: &Arc<ModelStats>| !model.info.labels.is_empty();
+        windows.iter().any(is_asked).then(|| {
+            let judged = |model: &Arc<ModelStats>| model.times.count() + model.gated();
+            windows.iter().map(judged).sum()
+        })
     }
 
     /// The models as `status` shows them.
     pub fn models(&self) -> Vec<ModelStatus> {
-        self.streams().map(ModelStats::status).collect()
+        self.streams().iter().map(|model| model.status()).collect()
     }
 
     /// The live picture with the `n` best labels of each model.
     pub fn live(&self, n: usize) -> Live {
-        let keyword = self.keyword.iter().map(|model| (Kind::Keyword, model));
-        let windows = self.windows.iter().map(|model| (Kind::Event, model));
         Live {
             level_dbfs: self.level_dbfs.get(),
             noise_floor_dbfs: self.noise_floor_dbfs.get(),
-            top: keyword
-                .chain(windows)
-                .flat_map(|(kind, model)| {
-                    model.top(n).into_iter().map(move |score| TopScore {
-                        kind,
+            top: self
+                .streams()
+                .iter()
+                .flat_map(|model| {
+                    model.top(n).into_iter().map(|score| TopScore {
+                        kind: model.kind,
                         model: model.info.name.clone(),
                         score,
                     })

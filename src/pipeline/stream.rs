@@ -1,31 +1,64 @@
-//! The models on windows as the listener sees them: what each is fed with, when a window is handed
-//! over, and which of them gives way when they are too many.
+//! One stream of windows as the listener sees it: what its model is fed with, and what has become of
+//! the last windows.
 //!
-//! What their scores mean is not known here.
+//! A stream has a model and a thread of its own, or its scores follow from those of another
+//! ([`DerivedStream`]). One that is gated asks its model only about windows in which something stands
+//! out ([`Gate`]). What scores mean is not known here.
 
 use std::sync::Arc;
 
 use super::load::Windowed;
-use super::shed::Shedding;
-use super::stats::{ModelStats, Stats};
-use super::window::{History, Windows};
+use super::shed::Rank;
+use super::stats::ModelStats;
+use super::window::Windows;
 use super::worker::{Job, Patience, Worker};
 use crate::clock::SampleIdx;
-use crate::detect::LevelMeter;
+use crate::detect::Gate;
+use crate::event::Kind;
+use crate::features::HOP;
 
 /// Length of a frame in microseconds.
 const FRAME_US: f32 = 10_000.0;
+/// So many windows in a row under labels that are not in force are a fault; one or two are on their
+/// way while labels change.
+const FOREIGN: u32 = 3;
+/// Windows that a gated model is asked about in any case at the beginning, after a gap and for other
+/// labels: what goes on already may be what is waited for, and three let a rule confirm it two of three
+/// times.
+const LOOKS: u32 = 3;
 
 /// One model on windows: its thread, and the windows that it is given.
 pub struct WindowStream {
-    worker: Worker,
-    windows: Windows,
+    pub(super) worker: Worker,
+    pub(super) windows: Windows,
+    pub(super) stats: Arc<ModelStats>,
     /// Whether the newest frame or sample completes a window.
-    due: bool,
+    pub(super) due: bool,
     /// Frames that may still complete a window, once the source is over.
-    tail: Option<usize>,
+    pub(super) tail: Option<usize>,
     /// Why the last window has no scores.
-    fault: Option<Arc<str>>,
+    pub(super) fault: Option<Arc<str>>,
+    /// Windows in a row that came back under other labels.
+    foreign: u32,
+    /// Whether its model is asked only where something stands out.
+    gated: bool,
+    /// Windows that it is asked about before that counts.
+    looks: u32,
+    /// Whether it was asked about the last window.
+    pub(super) is_asked: bool,
+    /// The newest window that it was not asked about, until that is taken note of.
+    pub(super) unasked: Option<Span>,
+}
+
+/// A stretch of sound.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    /// First sample.
+    pub start: SampleIdx,
+    /// One past the last sample.
+    pub end: SampleIdx,
+    /// Its level, in dB relative to full scale.
+    pub level_dbfs: f32,
 }
 
 impl WindowStream {
@@ -35,12 +68,21 @@ impl WindowStream {
     /// When the system gives no thread.
     pub fn start(model: Windowed) -> std::io::Result<Self> {
         let windows = model.windows();
+        let worker = Worker::spawn(model.slot, model.info.input, windows.values())?;
+        let stats = ModelStats::windowed(model.info, model.window_frames, model.hop_frames)
+            .serving(model.kind, model.thresholds);
         Ok(WindowStream {
-            worker: Worker::spawn(model.slot, model.info.input, windows.values())?,
+            worker,
             windows,
+            stats: Arc::new(stats),
             due: false,
             tail: None,
             fault: None,
+            foreign: 0,
+            gated: model.gated,
+            looks: LOOKS,
+            is_asked: false,
+            unasked: None,
         })
     }
 
@@ -49,7 +91,13 @@ impl WindowStream {
         self.worker.patience()
     }
 
-    fn is_due(&mut self, complete: bool) {
+    /// What is counted of it.
+    pub fn stats(&self) -> &Arc<ModelStats> {
+        &self.stats
+    }
+
+    /// Takes in whether a window is complete now.
+    pub(super) fn is_due(&mut self, complete: bool) {
         let wanted = match &mut self.tail {
             None => true,
             Some(0) => false,
@@ -60,184 +108,146 @@ impl WindowStream {
         };
         self.due |= complete && wanted;
     }
+
+    /// Whether its model is asked for anything at all.
+    pub(super) fn has_labels(&self) -> bool {
+        !self.stats.info().labels.is_empty()
+    }
+
+    /// Whether it waits for something to stand out.
+    pub(super) fn is_gated(&self) -> bool {
+        self.gated && self.has_labels()
+    }
+
+    /// How many labels tell the gate of others what is new: those of event models that hear everything.
+    pub(super) fn telling_labels(&self) -> usize {
+        match self.stats.kind() {
+            Kind::Event if !self.gated => self.stats.info().labels.len(),
+            _ => 0,
+        }
+    }
+
+    /// Puts other labels in force.
+    pub(super) fn set_labels(&mut self, stats: Arc<ModelStats>) {
+        self.stats = stats;
+        self.foreign = 0;
+        self.looks = LOOKS;
+    }
+
+    /// Whether its model is to be asked about the newest window; `is_open` says that one of its
+    /// episodes has started and not ended.
+    ///
+    /// What stands out counts until it has moved to the middle of the window, so that each sound is
+    /// whole in one window at least. While an episode is open the model is asked on, for a steady sound
+    /// soon stands out no more, and yet it has not ended; only where nothing can be made out at all it
+    /// has.
+    pub(super) fn passes(&mut self, gate: &Gate, is_open: bool) -> bool {
+        if !self.gated {
+            return true;
+        }
+        let (start, end) = self.windows.span();
+        let hop = (self.windows.hop_frames() * HOP) as u64;
+        let reach = ((end.0 - start.0) / 2).max(hop);
+        let from = SampleIdx(end.0.saturating_sub(reach));
+        if !gate.is_audible_after(from) {
+            return false;
+        }
+        if self.looks > 0 {
+            self.looks -= 1;
+            return true;
+        }
+        is_open || gate.stood_out_after(from)
+    }
+
+    /// Forgets everything heard.
+    pub(super) fn reset(&mut self) {
+        self.windows.reset();
+        self.due = false;
+        self.tail = None;
+        self.looks = LOOKS;
+        self.unasked = None;
+    }
+
+    /// Holds a window that came back against the labels in force.
+    pub(super) fn verdict(&mut self, job: &Job) -> Verdict {
+        if let Some(failure) = &job.failure {
+            return Verdict::Failed(failure.clone());
+        }
+        let info = self.stats.info();
+        if !Arc::ptr_eq(&job.labels, &info.labels) && job.labels != info.labels {
+            self.foreign += 1;
+            if self.foreign < FOREIGN {
+                return Verdict::Foreign;
+            }
+            let text = format!("{} answers for other labels than those in force", info.name);
+            return Verdict::Failed(text.into());
+        }
+        self.foreign = 0;
+        let (wanted, got) = (info.labels.len(), job.scores.len());
+        if wanted != got {
+            let text = format!("{} gave {got} scores for its {wanted} labels", info.name);
+            return Verdict::Failed(text.into());
+        }
+        Verdict::Scored
+    }
+
+    /// When it gives way to others; `None` while it asks nothing of the machine. Its cost is the median
+    /// time of a window by the time between windows, boundless where no window has come back yet.
+    pub(super) fn rank(&self) -> Option<Rank> {
+        if !self.is_asked || !self.has_labels() {
+            return None;
+        }
+        let hop_us = self.windows.hop_frames() as f32 * FRAME_US;
+        Some(Rank {
+            is_prompt: self.stats.kind() == Kind::Prompt,
+            cost: match self.stats.times.count() {
+                0 => f32::INFINITY,
+                _ => self.stats.times.quantile_us(0.5) / hop_us,
+            },
+        })
+    }
 }
 
-/// All of them, in the order of the configuration, which is also that of [`Stats::windows`].
-pub(super) struct WindowStreams {
-    streams: Vec<WindowStream>,
-    /// Samples for all that take them.
-    pcm: History,
-    shed: Shedding,
-    /// The model that was set aside last, until somebody has taken note.
-    left_out: Option<usize>,
-    stats: Arc<Stats>,
+/// What a window that came back is worth.
+pub(super) enum Verdict {
+    /// It has the scores of the labels in force.
+    Scored,
+    /// It was scored under other labels: it says nothing.
+    Foreign,
+    /// It has no scores, and why.
+    Failed(Arc<str>),
 }
 
-impl WindowStreams {
-    pub fn new(streams: Vec<WindowStream>, stats: Arc<Stats>) -> Self {
-        let kept = streams.iter().map(|stream| stream.windows.history()).max();
-        WindowStreams {
-            pcm: History::new(kept.unwrap_or(0)),
-            shed: Shedding::new(streams.len()),
-            left_out: None,
-            streams,
+/// A stream without a model: each of its scores is the highest of some labels of another stream.
+pub(super) struct DerivedStream {
+    /// The stream that they are of.
+    pub of: usize,
+    /// Their places there, by label of this stream.
+    pub from: Vec<Vec<usize>>,
+    pub stats: Arc<ModelStats>,
+    scores: Vec<f32>,
+}
+
+impl DerivedStream {
+    pub fn new(of: usize, from: Vec<Vec<usize>>, stats: Arc<ModelStats>) -> Self {
+        DerivedStream {
+            of,
+            scores: Vec::with_capacity(from.len()),
+            from,
             stats,
         }
     }
 
-    /// Takes one hop of samples that ends at `end`. Allocates nothing.
-    pub fn samples(&mut self, end: SampleIdx, hop: &[f32]) {
-        self.pcm.push(hop);
-        for stream in &mut self.streams {
-            if let Windows::Samples(schedule) = &mut stream.windows {
-                let complete = schedule.push(end);
-                stream.is_due(complete);
-            }
-        }
+    /// Its scores from those of the other stream. Allocates nothing.
+    pub fn derive(&mut self, scores: &[f32]) -> &[f32] {
+        let score = |at: &usize| scores.get(*at).copied().unwrap_or(0.0);
+        self.scores.clear();
+        self.scores.extend(
+            self.from
+                .iter()
+                // `max` drops NaN.
+                .map(|from| from.iter().map(score).fold(0.0, f32::max)),
+        );
+        &self.scores
     }
-
-    /// Takes one frame of the front end. Allocates nothing.
-    pub fn frame(&mut self, end: SampleIdx, frame: &[f32]) {
-        for stream in &mut self.streams {
-            if let Windows::Frames(window) = &mut stream.windows {
-                let complete = window.push(end, frame);
-                stream.is_due(complete);
-            }
-        }
-    }
-
-    /// Gives every window that is due to its worker; whether there were any. Allocates nothing.
-    pub fn hand_over(&mut self, meter: &LevelMeter) -> bool {
-        let mut any = false;
-        for at in 0..self.streams.len() {
-            if std::mem::take(&mut self.streams[at].due) {
-                any = true;
-                self.hand_over_one(at, meter);
-            }
-        }
-        if any {
-            for (at, model) in self.stats.windows.iter().enumerate() {
-                model.set_aside(self.shed.is_aside(at));
-            }
-        }
-        any
-    }
-
-    fn hand_over_one(&mut self, at: usize, meter: &LevelMeter) {
-        let WindowStream {
-            worker, windows, ..
-        } = &self.streams[at];
-        let Some(model) = self.stats.windows.get(at) else {
-            return;
-        };
-        if !self.shed.admits(at) {
-            model.skip();
-            return;
-        }
-        let (start, end) = windows.span();
-        let samples = usize::try_from(end.0 - start.0).unwrap_or(usize::MAX);
-        let level_dbfs = meter.level_over_dbfs(samples);
-        let skipped = worker.submit(|job| {
-            job.start = start;
-            job.end = end;
-            job.level_dbfs = level_dbfs;
-            job.input.clear();
-            job.input.extend_from_slice(windows.newest(&self.pcm));
-        });
-        if skipped {
-            model.skip();
-        }
-        let (streams, stats) = (&self.streams, &self.stats);
-        let cost = |other: usize| cost(&streams[other], &stats.windows[other]);
-        if let Some(dearest) = self.shed.note(at, skipped, cost) {
-            self.left_out = Some(dearest);
-        }
-    }
-
-    /// A model that has just been set aside, and how far it has heard.
-    pub fn take_left_out(&mut self) -> Option<(usize, SampleIdx)> {
-        let at = self.left_out.take()?;
-        Some((at, self.streams[at].windows.span().1))
-    }
-
-    /// A window that is done, with the number of its model; give it back with
-    /// [`WindowStreams::recycle`]. With `wait` it waits for those that are under way.
-    pub fn done(&self, wait: bool) -> Option<(usize, Job)> {
-        self.streams.iter().enumerate().find_map(|(at, stream)| {
-            let job = match wait {
-                true => stream.worker.done_blocking(),
-                false => stream.worker.done(),
-            };
-            Some((at, job?))
-        })
-    }
-
-    /// Gives a buffer back.
-    pub fn recycle(&self, at: usize, job: Job) {
-        self.streams[at].worker.recycle(job);
-    }
-
-    /// Notes why the last window of a model has no scores; whether it is the first that has none.
-    pub fn set_fault(&mut self, at: usize, fault: Option<Arc<str>>) -> bool {
-        let is_fault = fault.is_some();
-        let before = std::mem::replace(&mut self.streams[at].fault, fault);
-        is_fault && before.is_none()
-    }
-
-    /// From now on only the end of the stream itself is put into windows; the most frames that it
-    /// takes to complete them.
-    pub fn begin_tail(&mut self) -> usize {
-        let mut longest = 0;
-        for stream in &mut self.streams {
-            let left = stream.windows.frames_to_due();
-            stream.tail = Some(left);
-            longest = longest.max(left);
-        }
-        longest
-    }
-
-    /// Forgets everything heard.
-    pub fn reset(&mut self) {
-        self.pcm.reset();
-        for stream in &mut self.streams {
-            stream.windows.reset();
-            stream.due = false;
-            stream.tail = None;
-        }
-    }
-
-    /// What is wrong at the moment.
-    pub fn fault(&self) -> Option<Arc<str>> {
-        let failed = self.streams.iter().find_map(|stream| stream.fault.clone());
-        let name = |at: usize| &*self.stats.windows[at].info().name;
-        failed
-            .or_else(|| {
-                let (dear, cheap) = self.shed.aside()?;
-                let (dear, cheap) = (name(dear), name(cheap));
-                Some(format!("{dear} is set aside: {cheap} cannot keep up beside it").into())
-            })
-            .or_else(|| {
-                let behind = name(self.shed.behind()?);
-                Some(format!("{behind} cannot keep up: most of its windows are skipped").into())
-            })
-    }
-}
-
-impl Drop for WindowStreams {
-    fn drop(&mut self) {
-        // All of them at once, so that their limits run beside each other.
-        for stream in &self.streams {
-            stream.worker.close();
-        }
-    }
-}
-
-/// What a model takes of the machine: the median time of a window by the time between windows.
-/// Boundless where no window has come back yet.
-fn cost(stream: &WindowStream, model: &ModelStats) -> f32 {
-    if model.times.count() == 0 {
-        return f32::INFINITY;
-    }
-    let hop_us = stream.windows.hop_frames() as f32 * FRAME_US;
-    model.times.quantile_us(0.5) / hop_us
 }

@@ -42,6 +42,12 @@ impl History {
         &self.values[self.values.len().saturating_sub(n)..]
     }
 
+    /// Takes the newest of what `old` holds, as much as is kept here. Allocates nothing.
+    pub fn carry_over(&mut self, old: &History) {
+        self.values.clear();
+        self.push(old.newest(self.kept));
+    }
+
     /// Forgets everything.
     pub fn reset(&mut self) {
         self.values.clear();

@@ -34,6 +34,8 @@ pub struct Job {
     pub input: Vec<f32>,
     /// What the model gave; empty where it failed.
     pub scores: Vec<f32>,
+    /// What it gave them for.
+    pub labels: Arc<[Arc<str>]>,
     /// How long it took.
     pub took: Duration,
     /// Why there are no scores.
@@ -204,6 +206,12 @@ impl Worker {
         }
     }
 
+    /// Whether no window waits, is scored, or is done and not taken yet.
+    pub fn is_idle(&self) -> bool {
+        let exchange = self.shared.lock();
+        exchange.waiting.is_none() && !exchange.scoring && exchange.done.is_empty()
+    }
+
     /// Gives a buffer back.
     pub fn recycle(&self, job: Job) {
         self.shared.lock().free.push(job);
@@ -217,10 +225,19 @@ impl Worker {
         drop(exchange);
         self.shared.changed.notify_all();
     }
+
+    /// Lets the thread end by itself after the window in hand; nobody waits for it.
+    pub fn retire(mut self) {
+        self.close();
+        drop(self.thread.take());
+    }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         self.close();
         let mut exchange = self.shared.lock();
         while !exchange.ended {
@@ -233,9 +250,7 @@ impl Drop for Worker {
             }
         }
         drop(exchange);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        if thread.join().is_err() {
             tracing::error!("the window thread had ended by itself");
         }
     }
@@ -291,7 +306,12 @@ fn work(shared: &Shared, mut model: Slot<dyn Classifier>, mut resampler: Option<
             }
         };
         let begun = Instant::now();
-        let Job { input, scores, .. } = &mut job;
+        let Job {
+            input,
+            scores,
+            labels,
+            ..
+        } = &mut job;
         let window = match &mut resampler {
             Some(resampler) => {
                 resampled.clear();
@@ -301,7 +321,12 @@ fn work(shared: &Shared, mut model: Slot<dyn Classifier>, mut resampler: Option<
             }
             None => &*input,
         };
-        job.failure = model.run(|model| model.classify(window, scores)).err();
+        let scored = model.run(|model| {
+            model.classify(window, scores)?;
+            *labels = model.labels();
+            Ok(())
+        });
+        job.failure = scored.err();
         if job.failure.is_some() {
             job.scores.clear();
         }

@@ -252,6 +252,7 @@ fn status(shared: &Shared) -> Status {
             labels: 40,
             steps: 10,
             skipped: 1,
+            gated: 0,
             is_aside: false,
             windows_s: Some((1.0, 0.5)),
             p50_us: 900.0,

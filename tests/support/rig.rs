@@ -95,6 +95,19 @@ impl Setup {
     }
 }
 
+impl Setup {
+    /// `$XDG_DATA_HOME/hark` of its home.
+    pub fn data(&self) -> PathBuf {
+        paths(&self.dir).data
+    }
+
+    /// Puts more into the configuration file.
+    pub fn configure(&self, text: &str) {
+        let before = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, format!("{text}\n{before}")).unwrap();
+    }
+}
+
 fn paths(dir: &TempDir) -> Paths {
     Paths::new(dir.path(), None, |_| None)
 }
@@ -151,6 +164,7 @@ impl Rig {
             wait_for_source,
             lines: Some(Box::new(Shared(lines.clone()))),
             signals: inbox,
+            paths: paths(&dir),
         };
         let thread = std::thread::spawn(move || {
             let result = daemon::run(options);

@@ -119,7 +119,10 @@ pub struct ModelRecord<'a> {
     pub steps: u64,
     /// Windows skipped because a newer one was due, or for another model.
     pub skipped: u64,
-    /// Whether its windows are left out for a cheaper model that cannot keep up beside it.
+    /// Windows that were not scored because nothing in them stood out from the room.
+    #[serde(default)]
+    pub gated: u64,
+    /// Whether its windows are left out for another model that cannot keep up beside it.
     #[serde(default)]
     pub set_aside: bool,
     /// Length of its windows in seconds; `null` where it is stepped on every frame.
@@ -230,6 +233,7 @@ impl<'a> From<&'a Status> for StatusRecord<'a> {
                     labels: model.labels,
                     steps: model.steps,
                     skipped: model.skipped,
+                    gated: model.gated,
                     set_aside: model.is_aside,
                     window_s: model.windows_s.map(|(window_s, _)| window_s),
                     hop_s: model.windows_s.map(|(_, hop_s)| hop_s),
