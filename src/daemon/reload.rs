@@ -1,7 +1,7 @@
 //! Putting another configuration in force while the daemon listens.
 //!
-//! Rules, prompts and taught sounds change in place. Other models or another source need another pipeline: its models are loaded
-//! beside the loop, and only when it runs does the old one end.
+//! Rules, prompts and taught sounds change in place. Other models or another source need another
+//! pipeline: its models are loaded beside the loop, and only when it runs does the old one end.
 
 use super::assembly::{check_prompt_model, spec_of};
 use super::loading::{self, Loading};
