@@ -10,15 +10,17 @@ mod assembly;
 mod lessons;
 mod lines;
 mod loading;
+mod obey;
 mod phrases;
 mod prompts;
 mod reload;
 mod rules;
 pub mod signals;
+mod state;
 mod taught;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +40,6 @@ use crate::event::{Event, Phase};
 use crate::models::ModelError;
 use crate::models::taught::TeachError;
 use crate::outputs::{BusError, Outputs, spawn_all};
-use crate::pipeline::stats::{cpu_time, rss_bytes};
 use crate::pipeline::{Limits, Models, Pace, Pipeline, Report, Reporter};
 use alive::Alive;
 pub use assembly::Makers;
@@ -71,8 +72,6 @@ const END: Duration = Duration::from_secs(5);
 const SEND: Duration = Duration::from_secs(3);
 /// How long a file waits for the outputs to be ready for its events.
 const OUTPUTS_READY: Duration = Duration::from_secs(2);
-/// The longest pause that is taken: a year.
-const MAX_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Where an answer goes.
 type Reply = oneshot::Sender<Result<Answer, Refusal>>;
@@ -484,176 +483,6 @@ impl Daemon {
                 ..(*event).clone()
             };
             self.heard(generation, end);
-        }
-    }
-
-    fn obey(&mut self, command: Command, reply: Reply) {
-        let answer = match command {
-            // Answered when it is done.
-            Command::Reload => return self.reload(Some(reply)),
-            Command::Status => Ok(Answer::Status(Box::new(self.status()))),
-            Command::Top { n } => {
-                let live = self.pipeline.stats().live(n);
-                let mut top: Vec<_> = live.top.into_iter().map(|entry| entry.score).collect();
-                top.sort_by(|a, b| b.score.total_cmp(&a.score));
-                // What several models hear is told once, as the surest has it.
-                let mut told = BTreeSet::new();
-                top.retain(|entry| told.insert(entry.label.clone()));
-                top.truncate(n);
-                Ok(Answer::Top(top))
-            }
-            Command::Pause { duration } => {
-                let until = duration.map(|time| Instant::now() + time.min(MAX_PAUSE));
-                self.pause = Some(until);
-                self.apply_pause();
-                self.tell_state();
-                Ok(Answer::Done)
-            }
-            Command::Resume => {
-                self.pause = None;
-                match self.inhibitors.values().next() {
-                    Some((who, why)) => Err(Refusal::Busy(format!(
-                        "{who} keeps hark from listening: {why}; end that first"
-                    ))),
-                    None => {
-                        self.apply_pause();
-                        self.tell_state();
-                        Ok(Answer::Done)
-                    }
-                }
-            }
-            Command::Inhibit { who, why } => {
-                let number = self.next_inhibitor;
-                self.next_inhibitor += 1;
-                self.inhibitors.insert(number, (who, why));
-                self.apply_pause();
-                self.tell_state();
-                Ok(Answer::Inhibited(number))
-            }
-            Command::Release { inhibitor } => match self.inhibitors.remove(&inhibitor) {
-                Some(_) => Ok(Answer::Done),
-                None => Err(Refusal::BadParams(format!(
-                    "there is no inhibitor {inhibitor}"
-                ))),
-            },
-            Command::SetThreshold { rule, threshold } => {
-                match self.pipeline.set_threshold(&rule, threshold, OBEY) {
-                    Some(Ok(())) => {
-                        self.rules.set_threshold(&rule, threshold);
-                        self.tell_prompts();
-                        self.tell_taught();
-                        Ok(Answer::Done)
-                    }
-                    Some(Err(text)) => Err(Refusal::BadParams(text)),
-                    None => Err(Refusal::Busy("the listener is busy; try again".into())),
-                }
-            }
-            Command::AddPrompt { .. } | Command::RemovePrompt { .. } => {
-                return self.ask_prompts(command, reply);
-            }
-            Command::Prompts => Ok(Answer::Prompts(self.told_prompts.clone())),
-            Command::Taught => Ok(Answer::Taught(self.told_taught.clone())),
-            Command::Teach { .. } | Command::Forget { .. } | Command::TaughtChanged => {
-                return self.ask_taught(command, reply);
-            }
-            Command::History { n } => {
-                let from = self.history.len().saturating_sub(n);
-                Ok(Answer::History(
-                    self.history.range(from..).cloned().collect(),
-                ))
-            }
-        };
-        // Whoever asked may have gone.
-        drop(reply.send(answer));
-    }
-
-    /// Makes the pipeline pause or go on as commands and inhibitors want it.
-    fn apply_pause(&mut self) {
-        let wanted = self.held || self.pause.is_some() || !self.inhibitors.is_empty();
-        if wanted == self.is_paused || self.ending.is_some() {
-            return;
-        }
-        self.is_paused = wanted;
-        if wanted {
-            if !self.pipeline.pause(OBEY) {
-                tracing::warn!("the listener has not paused within {OBEY:?}");
-            }
-            self.stalled = None;
-        } else {
-            self.pipeline.resume();
-        }
-    }
-
-    fn state(&self) -> (State, Arc<str>) {
-        let is_asked = self.pause.is_some() || !self.inhibitors.is_empty();
-        if self.is_paused && !is_asked {
-            (
-                State::Loading,
-                "what is asked for is being made ready".into(),
-            )
-        } else if self.is_paused {
-            let why = match self.inhibitors.values().next() {
-                Some((who, why)) => format!("inhibited by {who}: {why}"),
-                None => match self.pause.flatten() {
-                    Some(_) => "paused for a time".to_owned(),
-                    None => "paused until resumed".to_owned(),
-                },
-            };
-            (State::Paused, why.into())
-        } else if let Some(why) = &self.stalled {
-            (State::Stalled, why.clone())
-        } else if let Some(why) = &self.fault {
-            (State::Degraded, why.clone())
-        } else if self.heard {
-            let warning = self.prompts.warning.as_ref();
-            match warning.or(self.taught.warning.as_ref()) {
-                Some(why) => (State::Degraded, why.clone()),
-                None => (State::Listening, "".into()),
-            }
-        } else {
-            (State::Loading, "waiting for the source".into())
-        }
-    }
-
-    fn tell_state(&mut self) {
-        let now = self.state();
-        if now == self.told {
-            return;
-        }
-        tracing::info!(state = now.0.as_str(), reason = &*now.1, "state");
-        self.alive.status(now.0, &now.1);
-        self.outputs.publish(Notice::State(now.0, now.1.clone()));
-        self.told = now;
-    }
-
-    fn live(&self) -> Arc<Live> {
-        Arc::new(self.pipeline.stats().live(LIVE_LABELS))
-    }
-
-    fn status(&self) -> Status {
-        let (state, reason) = self.state();
-        let stats = self.pipeline.stats();
-        Status {
-            version: env!("CARGO_PKG_VERSION"),
-            state,
-            reason: reason.to_string(),
-            uptime: self.started.elapsed(),
-            config_files: self
-                .loaded
-                .files
-                .iter()
-                .map(|file| file.display().to_string())
-                .collect(),
-            sources: vec![stats.source()],
-            models: stats.models(),
-            rules: self.rules.status(),
-            prompts: self.told_prompts.clone(),
-            taught: self.told_taught.clone(),
-            inhibitors: self.inhibitors.values().cloned().collect(),
-            live: self.live(),
-            events: self.events,
-            rss_bytes: rss_bytes(),
-            cpu: cpu_time(),
         }
     }
 

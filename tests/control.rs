@@ -180,7 +180,10 @@ fn prompts_are_listed_added_and_removed() {
         "dog: event-small answers as well as it can: by its label Water\n"
     );
     let all = ["--threshold", "0.7", "--replace", "--json"];
-    let args: Vec<&str> = ["prompt", "add", "dog", "a dog"].into_iter().chain(all).collect();
+    let args: Vec<&str> = ["prompt", "add", "dog", "a dog"]
+        .into_iter()
+        .chain(all)
+        .collect();
     let added: Value = serde_json::from_str(&printed(&path, &args)).unwrap();
     assert_eq!(added["state"], "fallback");
     assert_eq!(
@@ -207,7 +210,11 @@ fn prompts_are_listed_added_and_removed() {
     );
     let refused = |args: &[&str], code, needle: &str| check_refused(&path, args, code, needle);
     refused(&["prompt", "add", "dog"], 2, "<PHRASE>");
-    refused(&["prompt", "add", "dog", ""], 2, "phrases.0: the phrase is empty");
+    refused(
+        &["prompt", "add", "dog", ""],
+        2,
+        "phrases.0: the phrase is empty",
+    );
     refused(&["prompt", "add", "\u{1b}c", "a"], 2, "control character");
     let long = "x".repeat(100_000);
     refused(&["prompt", "add", "dog", &long], 2, "over 1000 characters");
@@ -215,7 +222,11 @@ fn prompts_are_listed_added_and_removed() {
     let mut args = vec!["prompt", "add", "dog"];
     args.extend(many.iter().map(String::as_str));
     refused(&args, 2, "10000 phrases are too many");
-    refused(&["prompt", "add", "kettle", "a"], 6, "there is a prompt 'kettle' already");
+    refused(
+        &["prompt", "add", "kettle", "a"],
+        6,
+        "there is a prompt 'kettle' already",
+    );
     // Sixty-four phrases of a thousand characters each are a prompt, and more than a line.
     let most: Vec<String> = (0..64).map(|n| format!("{n:01000}")).collect();
     let mut args = vec!["prompt", "add", "dog"];

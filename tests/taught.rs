@@ -2,6 +2,8 @@
 //!
 //! The embedder is the embedded event network on the real front end; the sound is made here.
 
+#[path = "support/chime.rs"]
+mod chime;
 #[path = "support/fakes.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod fakes;
@@ -10,8 +12,6 @@ mod follow;
 #[path = "support/rig.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod rig;
-#[path = "support/chime.rs"]
-mod chime;
 mod support;
 
 use std::path::PathBuf;
@@ -59,8 +59,14 @@ fn a_sound_is_taught_heard_forgotten_and_kept_over_a_restart() {
     let lesson = json!({"name": "my chime", "files": files});
     let learned = hark.call("teach", lesson.clone()).unwrap();
     let sound = &learned["taught"];
-    assert_eq!((&sound["state"], &sound["by"]), (&json!("ready"), &json!("hark-event")));
-    assert_eq!((&sound["kind"], &sound["examples"]), (&json!("sound"), &json!(4)));
+    assert_eq!(
+        (&sound["state"], &sound["by"]),
+        (&json!("ready"), &json!("hark-event"))
+    );
+    assert_eq!(
+        (&sound["kind"], &sound["examples"]),
+        (&json!("sound"), &json!(4))
+    );
     assert_eq!(taught(&hark), json!([sound]));
     assert_eq!(hark.status()["taught"], json!([sound]));
     tell.send(Do::Play([tone(0, 1.0), chime(7), tone(0, 4.0)].concat()))
@@ -83,9 +89,21 @@ fn a_sound_is_taught_heard_forgotten_and_kept_over_a_restart() {
     refused("teach", with(&silent), "silent.wav: it is silent");
     refused("teach", with(&short), "short.wav: 0.05 s is too short");
     refused("teach", with(&dir.path().join("none.wav")), "none.wav");
-    refused("teach", json!({"name": "a\n", "files": files}), "control character");
-    refused("teach", json!({"name": "other", "files": [files[0]]}), "1 examples are too few");
-    refused("forget", json!({"name": "other"}), "no sound 'other' was taught");
+    refused(
+        "teach",
+        json!({"name": "a\n", "files": files}),
+        "control character",
+    );
+    refused(
+        "teach",
+        json!({"name": "other", "files": [files[0]]}),
+        "1 examples are too few",
+    );
+    refused(
+        "forget",
+        json!({"name": "other"}),
+        "no sound 'other' was taught",
+    );
 
     let kept: Vec<PathBuf> = std::fs::read_dir(&store)
         .unwrap()
