@@ -144,30 +144,32 @@ impl PromptSet {
         room: &[Vec<f32>],
         scale: f32,
     ) -> Self {
-        let centre = centre(&background);
+        let centred = Centred::new(&background);
+        let mut embeddings = embeddings.into_iter();
+        let ready = prompts.iter().map(|prompt| {
+            let embedding = embeddings.next().unwrap_or_default();
+            Ready {
+                rivals: centred.rivals(prompt, &embedding),
+                prompt: prompt.clone(),
+                embedding,
+                calibration: None,
+                room: None,
+            }
+        });
         let mut set = PromptSet {
+            prompts: ready.collect(),
             labels: prompts.iter().map(|prompt| prompt.name.clone()).collect(),
             thresholds: prompts
                 .iter()
                 .map(|prompt| Some(prompt.threshold))
                 .collect(),
-            prompts: Vec::new(),
             background,
             scale,
         };
-        let mut embeddings = embeddings.into_iter();
-        for prompt in prompts {
-            let embedding = embeddings.next().unwrap_or_default();
-            let mut ready = Ready {
-                rivals: rivals(prompt, &embedding, &set.background, &centre),
-                prompt: prompt.clone(),
-                embedding,
-                calibration: None,
-                room: None,
-            };
-            let margins = room.iter().map(|heard| set.margin(&ready, heard)).collect();
+        let reached: Vec<Vec<f32>> = room.iter().map(|heard| set.margins(heard)).collect();
+        for (at, ready) in set.prompts.iter_mut().enumerate() {
+            let margins = reached.iter().map(|margins| margins[at]).collect();
             ready.room = quantile(margins, ROOM_QUANTILE);
-            set.prompts.push(ready);
         }
         set
     }
@@ -202,7 +204,7 @@ impl PromptSet {
         scores.clear();
         let heard = self.heard(embedding);
         scores.extend(self.prompts.iter().map(|ready| {
-            let margin = self.margin_among(ready, embedding, &heard);
+            let margin = self.margin(ready, embedding, &heard);
             ready.probability(margin)
         }));
     }
@@ -212,7 +214,7 @@ impl PromptSet {
         let heard = self.heard(embedding);
         self.prompts
             .iter()
-            .map(|ready| self.margin_among(ready, embedding, &heard))
+            .map(|ready| self.margin(ready, embedding, &heard))
             .collect()
     }
 
@@ -224,7 +226,7 @@ impl PromptSet {
         self.prompts
             .iter()
             .map(|ready| {
-                let margin = self.margin_among(ready, embedding, &heard);
+                let margin = self.margin(ready, embedding, &heard);
                 let best = best_of(&ready.rivals, &heard);
                 Scored {
                     name: ready.prompt.name.clone(),
@@ -252,11 +254,7 @@ impl PromptSet {
         cosines.collect()
     }
 
-    fn margin(&self, ready: &Ready, embedding: &[f32]) -> f32 {
-        self.margin_among(ready, embedding, &self.heard(embedding))
-    }
-
-    fn margin_among(&self, ready: &Ready, embedding: &[f32], heard: &[f32]) -> f32 {
+    fn margin(&self, ready: &Ready, embedding: &[f32], heard: &[f32]) -> f32 {
         let own = cosine(embedding, &ready.embedding);
         let best = best_of(&ready.rivals, heard).map_or(0.0, |(_, cosine)| cosine);
         self.scale * (own - best)
@@ -281,40 +279,59 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if cosine.is_finite() { cosine } else { f32::NAN }
 }
 
-/// The mean of embeddings, not normalised.
-fn centre(embeddings: &[Vec<f32>]) -> Vec<f32> {
-    let numbers = || embeddings.iter().filter(|embedding| is_numbers(embedding));
-    let mut sum = vec![0.0; numbers().next().map_or(0, Vec::len)];
-    for embedding in numbers() {
-        for (sum, value) in sum.iter_mut().zip(embedding) {
-            *sum += value;
-        }
-    }
-    let count = numbers().count().max(1) as f32;
-    sum.iter_mut().for_each(|value| *value /= count);
-    sum
+/// The background as seen from its middle.
+///
+/// Texts of one model share much of their direction whatever they say, so that how alike two of them are
+/// is measured from the mean of the background.
+struct Centred {
+    centre: Vec<f32>,
+    /// None of what is not numbers.
+    phrases: Vec<Option<Vec<f32>>>,
 }
 
-/// The background phrases that mean something else than a prompt.
-///
-/// Texts of one model share much of their direction whatever they say, so that their likeness is
-/// measured from the mean of the background.
-fn rivals(
-    prompt: &Prompt,
-    embedding: &[f32],
-    background: &[Vec<f32>],
-    centre: &[f32],
-) -> Vec<usize> {
-    let from_centre = |embedding: &[f32]| -> Vec<f32> {
-        normalise(embedding.iter().zip(centre).map(|(a, b)| a - b).collect())
-    };
-    let own = from_centre(embedding);
-    let kin = fallback::kin_in_background(prompt);
-    (0..background.len())
-        .filter(|at| is_numbers(&background[*at]) && background[*at].len() == embedding.len())
-        .filter(|at| similarity(&own, &from_centre(&background[*at])) <= SAME)
-        .filter(|at| self::background().len() != background.len() || !kin.contains(at))
-        .collect()
+impl Centred {
+    fn new(background: &[Vec<f32>]) -> Self {
+        let numbers = || background.iter().filter(|phrase| is_numbers(phrase));
+        let dim = numbers().next().map_or(0, Vec::len);
+        let count = numbers().count().max(1) as f32;
+        let mut centre = vec![0.0; dim];
+        for phrase in numbers() {
+            for (sum, value) in centre.iter_mut().zip(phrase) {
+                *sum += value / count;
+            }
+        }
+        let mut centred = Centred {
+            centre,
+            phrases: Vec::new(),
+        };
+        let phrases = background.iter().map(|phrase| centred.seen(phrase));
+        centred.phrases = phrases.collect();
+        centred
+    }
+
+    /// An embedding from the middle, of length 1.
+    fn seen(&self, embedding: &[f32]) -> Option<Vec<f32>> {
+        let fits = embedding.len() == self.centre.len() && is_numbers(embedding);
+        let apart = || embedding.iter().zip(&self.centre).map(|(a, b)| a - b);
+        fits.then(|| normalise(apart().collect()))
+    }
+
+    /// The places of the phrases that mean something else than a prompt.
+    fn rivals(&self, prompt: &Prompt, embedding: &[f32]) -> Vec<usize> {
+        let Some(own) = self.seen(embedding) else {
+            return Vec::new();
+        };
+        let kin = match self.phrases.len() == background().len() {
+            true => fallback::kin_in_background(prompt),
+            false => Vec::new(),
+        };
+        let differs = |phrase: &Vec<f32>| similarity(&own, phrase) <= SAME;
+        let phrases = self.phrases.iter().enumerate();
+        phrases
+            .filter(|(at, phrase)| phrase.as_ref().is_some_and(differs) && !kin.contains(at))
+            .map(|(at, _)| at)
+            .collect()
+    }
 }
 
 fn is_numbers(embedding: &[f32]) -> bool {
