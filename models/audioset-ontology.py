@@ -2,7 +2,9 @@
 
 Of the ontology it keeps the machine ids, the display names and which sound is a kind of which; of its
 descriptions nothing. The words by which people call a sound are the parts of its name between commas,
-without what stands in parentheses, and those of the two tables below, which were written for this file.
+without what stands in parentheses, and those of the two tables below, which were written for this file. Words
+after a ~ are for something else that the sound is heard with: its label may answer them, but it is not
+what they mean.
 """
 
 import json
@@ -13,7 +15,8 @@ from pathlib import Path
 HEAD = """\
 # Sounds of AudioSet: machine id, display name, ids of what it is a kind of, words for it.
 # Ids, names and hierarchy: AudioSet ontology, Google, CC BY-SA 4.0 (github.com/audioset/ontology); so is
-# this table. Words: this project. Written by audioset-ontology.py.
+# this table. Words: this project; after a ~ those that the sound only answers, where nothing means them.
+# Written by audioset-ontology.py.
 """
 
 # Instead of the parts of the name, where those mean something else by themselves.
@@ -27,7 +30,7 @@ INSTEAD = {
     "Boat, Water vehicle": ["boat", "water vehicle"],
     "Brief tone": ["brief tone", "tone"],
     "Canidae, dogs, wolves": ["canine", "wolf"],
-    "Change ringing (campanology)": ["change ringing", "bell ringing"],
+    "Change ringing (campanology)": ["change ringing"],
     "Channel, environment and background": [],
     "Chop": ["wood chopping", "chopping wood"],
     "Chopping (food)": ["food chopping", "chopping vegetables", "cutting vegetables"],
@@ -97,16 +100,17 @@ ALSO = {
     "Bark": ["woof"],
     "Bathtub (filling or washing)": ["bath filling"],
     "Beep, bleep": ["electronic beep"],
+    "Bell": ["bell ringing", "ringing bell"],
     "Bicycle bell": ["bike bell"],
     "Bicycle": ["bike", "cycling"],
-    "Bird": ["birdsong"],
+    "Bird": ["~birdsong", "~bird singing"],
     "Bird vocalization, bird call, bird song": ["birdsong", "bird singing", "bird calling"],
     "Bee, wasp, etc.": ["hornet", "bumblebee"],
     "Blender": ["food blender", "kitchen mixer"],
     "Boiling": ["boiling water", "water boiling", "kettle boiling"],
     "Breathing": ["heavy breathing"],
     "Burping, eructation": ["belch"],
-    "Car": ["automobile", "car engine", "car driving"],
+    "Car": ["automobile", "car driving"],
     "Car passing by": ["passing car", "car driving past"],
     "Cat": ["kitten"],
     "Caterwaul": ["cat fight", "cats fighting"],
@@ -116,7 +120,7 @@ ALSO = {
     "Chatter": ["people chatting"],
     "Cheering": ["crowd cheering"],
     "Chewing, mastication": ["eating"],
-    "Chicken, rooster": ["hen", "cock"],
+    "Chicken, rooster": ["hen", "cock", "cockerel"],
     "Chink, clink": ["glass clinking", "clinking glasses", "toasting glasses"],
     "Chirp, tweet": ["bird chirping", "bird tweeting"],
     "Clapping": ["hand clapping", "clapping hands"],
@@ -128,7 +132,7 @@ ALSO = {
     "Crackle": ["fire crackling"],
     "Creak": ["creaking floor", "creaking floorboard", "door creaking", "creaking door"],
     "Cricket": ["crickets chirping"],
-    "Crowing, cock-a-doodle-doo": ["rooster", "rooster crowing", "rooster call", "cockerel"],
+    "Crowing, cock-a-doodle-doo": ["~rooster", "~cockerel", "rooster crowing", "rooster call"],
     "Crying, sobbing": ["weeping"],
     "Cutlery, silverware": ["fork", "knife and fork", "spoons"],
     "Ding-dong": ["doorbell chime"],
@@ -140,7 +144,7 @@ ALSO = {
     "Drip": ["dripping water", "water dripping", "dripping tap", "leak", "leaking water"],
     "Electric shaver, electric razor": ["shaver"],
     "Emergency vehicle": ["emergency vehicle siren"],
-    "Engine": ["motor"],
+    "Engine": ["motor", "car engine"],
     "Engine starting": ["car starting"],
     "Explosion": ["blast", "detonation"],
     "Female speech, woman speaking": ["woman talking", "woman voice", "female voice"],
@@ -172,7 +176,7 @@ ALSO = {
     "Microwave oven": ["microwave", "microwave beeping"],
     "Mosquito": ["gnat"],
     "Motorcycle": ["motorbike", "moped", "scooter"],
-    "Music": ["song", "musical", "tune"],
+    "Music": ["~song", "musical", "tune"],
     "Narration, monologue": ["someone reading aloud", "audiobook"],
     "Neigh, whinny": ["horse neighing"],
     "Noise": ["noise"],
@@ -199,7 +203,7 @@ ALSO = {
     "Shatter": ["glass breaking", "broken glass", "glass shattering", "smashing glass", "window breaking",
                 "shattered window"],
     "Shout": ["shouting", "someone shouting"],
-    "Singing": ["song", "someone singing", "singing voice"],
+    "Singing": ["~song", "someone singing", "singing voice"],
     "Silence": ["nothing", "complete silence", "quiet"],
     "Sink (filling or washing)": ["kitchen sink"],
     "Siren": ["wailing siren"],
@@ -208,7 +212,7 @@ ALSO = {
     "Smoke detector, smoke alarm": ["smoke alarm beeping", "carbon monoxide alarm", "co alarm",
                                     "smoke alarm chirping"],
     "Snoring": ["snore"],
-    "Speech": ["talking", "speaking", "voice", "voices", "someone speaking", "spoken words", "human voice"],
+    "Speech": ["talking", "speaking", "voice", "voices", "someone speaking", "spoken words", "~human voice"],
     "Speech synthesizer": ["synthetic voice", "robot voice", "synthesised speech"],
     "Splash, splatter": ["splashing water", "water splashing"],
     "Squeak": ["squeaking door", "squeaky door"],
@@ -230,8 +234,9 @@ ALSO = {
     "Vacuum cleaner": ["vacuum", "vacuuming", "hoover", "hoovering"],
     "Vehicle horn, car horn, honking": ["car honking", "honking car", "horn of a car", "vehicle horn"],
     "Walk, footsteps": ["footstep", "steps", "walking", "walking person", "footfall"],
-    "Water": ["running water", "water running", "flowing water", "tap running", "running tap",
-              "faucet running"],
+    "Water": ["flowing water", "~running water", "~water running", "~running tap", "~tap running",
+              "~faucet running", "~faucet", "~tap water", "~shower", "~shower running", "~bath filling",
+              "~sink filling"],
     "Water tap, faucet": ["running water", "water running", "tap running", "running tap", "tap water",
                           "faucet running"],
     "Waves, surf": ["waves breaking", "ocean waves", "sea waves", "waves on the beach"],

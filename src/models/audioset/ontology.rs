@@ -25,15 +25,32 @@ pub struct Sound {
     pub name: &'static str,
     parents: Vec<usize>,
     children: Vec<usize>,
+    /// Everything that is a kind of it, over any number of steps.
+    kinds: BTreeSet<usize>,
 }
 
 /// Words for a sound.
 #[derive(Debug)]
 struct Term {
     sound: usize,
+    /// Whether the sound only answers them, where nothing means them.
+    is_loose: bool,
     stems: BTreeSet<String>,
     /// In their order, as they are spelt.
     plain: Vec<String>,
+}
+
+impl Term {
+    fn new(sound: usize, text: &str) -> Self {
+        let loose = text.strip_prefix('~');
+        let words = loose.unwrap_or(text);
+        Term {
+            sound,
+            is_loose: loose.is_some(),
+            stems: words::stems(words),
+            plain: words::telling(words).collect(),
+        }
+    }
 }
 
 /// All sounds; each is known by its place.
@@ -69,6 +86,7 @@ impl Ontology {
                     .filter_map(|mid| places.get(mid).copied())
                     .collect(),
                 children: Vec::new(),
+                kinds: BTreeSet::new(),
             })
             .collect();
         for at in 0..sounds.len() {
@@ -76,16 +94,20 @@ impl Ontology {
                 sounds[parent].children.push(at);
             }
         }
+        for at in 0..sounds.len() {
+            let mut open = sounds[at].children.clone();
+            let mut kinds = BTreeSet::new();
+            while let Some(kind) = open.pop() {
+                if kinds.insert(kind) {
+                    open.extend(&sounds[kind].children);
+                }
+            }
+            sounds[at].kinds = kinds;
+        }
         let terms = rows
             .iter()
             .zip(0..)
-            .flat_map(|(row, sound)| {
-                row[3].split(';').map(move |text| Term {
-                    sound,
-                    stems: words::stems(text),
-                    plain: words::telling(text).collect(),
-                })
-            })
+            .flat_map(|(row, sound)| row[3].split(';').map(move |text| Term::new(sound, text)))
             .filter(|term| !term.stems.is_empty())
             .collect();
         let by_name = rows
@@ -121,17 +143,27 @@ impl Ontology {
     /// Of words that say a sound in general and one in particular the particular one is meant: of "dog
     /// bark" the bark. What a phrase says of the place ("at the door") need not be understood.
     pub fn meant(&self, phrase: &str) -> Vec<usize> {
+        self.read(phrase, false)
+    }
+
+    /// The sounds that a phrase means or is heard with: "running water" is no kind of water, but what
+    /// knows water knows it.
+    pub fn near(&self, phrase: &str) -> Vec<usize> {
+        self.read(phrase, true)
+    }
+
+    fn read(&self, phrase: &str, loosely: bool) -> Vec<usize> {
         let name = phrase.trim().to_lowercase();
         let is_one_word = name.chars().all(char::is_alphanumeric);
         if let Some(&at) = self.by_name.get(&name).filter(|_| !is_one_word) {
             return vec![at];
         }
-        if let Some(meant) = self.meant_by(&words::whole(phrase)) {
+        if let Some(meant) = self.meant_by(&words::whole(phrase), loosely) {
             return meant;
         }
         let mut all = BTreeSet::new();
         for clause in words::clauses(phrase) {
-            match self.meant_by(&clause) {
+            match self.meant_by(&clause, loosely) {
                 Some(meant) => all.extend(meant),
                 None => return Vec::new(),
             }
@@ -147,9 +179,9 @@ impl Ontology {
     }
 
     /// The sounds of one clause, where all of it is understood.
-    fn meant_by(&self, clause: &Clause) -> Option<Vec<usize>> {
+    fn meant_by(&self, clause: &Clause, loosely: bool) -> Option<Vec<usize>> {
         let all: Vec<&Word> = clause.what.iter().chain(&clause.place).collect();
-        let found = self.terms_in(&all);
+        let found = self.terms_in(&all, loosely);
         let says =
             |term: &Term, words: &[Word]| words.iter().any(|word| term.stems.contains(&word.stem));
         let accounted =
@@ -188,12 +220,16 @@ impl Ontology {
 
     /// The terms whose words are all among `words`, without those that a longer one has in it, and of
     /// those for the same words the ones that are spelt as they are.
-    fn terms_in(&self, words: &[&Word]) -> Vec<&Term> {
+    fn terms_in(&self, words: &[&Word], loosely: bool) -> Vec<&Term> {
         let stems: HashSet<&str> = words.iter().map(|word| word.stem.as_str()).collect();
         let found: Vec<&Term> = self
             .terms
             .iter()
-            .filter(|term| term.stems.iter().all(|stem| stems.contains(stem.as_str())))
+            .filter(|term| loosely || !term.is_loose)
+            .filter(|term| {
+                let mut own = term.stems.iter();
+                own.all(|stem| stems.contains(stem.as_str()))
+            })
             .collect();
         let is_spelt = |term: &Term| {
             let mut rest = words.iter();
@@ -232,15 +268,9 @@ impl Ontology {
     }
 
     /// Everything that is a kind of `sound`.
-    pub fn kinds_of(&self, sound: usize) -> BTreeSet<usize> {
-        let mut kinds = BTreeSet::new();
-        let mut open = self.children(sound).to_vec();
-        while let Some(at) = open.pop() {
-            if kinds.insert(at) {
-                open.extend(self.children(at));
-            }
-        }
-        kinds
+    pub fn kinds_of(&self, sound: usize) -> &BTreeSet<usize> {
+        static NONE: BTreeSet<usize> = BTreeSet::new();
+        self.sounds.get(sound).map_or(&NONE, |sound| &sound.kinds)
     }
 
     /// What `sound` is directly a kind of.
@@ -320,7 +350,12 @@ mod tests {
         check("someone at the door knocking", &["Knock"]);
         check("smoke alarm", &["Smoke detector, smoke alarm"]);
         check("car alarm", &["Car alarm"]);
-        check("water running", &["Water", "Water tap, faucet"]);
+        check("water running", &["Water tap, faucet"]);
+        check("a church bell ringing", &["Church bell"]);
+        check("music playing in the next room", &["Music"]);
+        check("a smoke alarm going off", &["Smoke detector, smoke alarm"]);
+        check("a rooster", &["Chicken, rooster"]);
+        check("drum and bass music", &["Drum and bass"]);
         check("glass breaking", &["Shatter"]);
         check("a baby crying in the next room", &["Baby cry, infant cry"]);
         check("a child crying", &["Crying, sobbing"]);
@@ -360,6 +395,20 @@ mod tests {
         ] {
             assert_eq!(names(phrase), Vec::<&str>::new(), "{phrase}");
         }
+    }
+
+    #[test]
+    fn a_sound_may_answer_what_it_does_not_mean() {
+        let ontology = Ontology::get();
+        let near = |phrase: &str| -> Vec<&str> {
+            let near = ontology.near(phrase);
+            near.iter().map(|&at| ontology.sounds()[at].name).collect()
+        };
+        assert_eq!(near("water running"), ["Water", "Water tap, faucet"]);
+        assert_eq!(near("a shower"), ["Water"]);
+        assert!(ontology.meant("a shower").is_empty());
+        assert_eq!(near("a shower of sparks"), Vec::<&str>::new());
+        assert_eq!(near("dog bark"), ["Bark"]);
     }
 
     #[test]

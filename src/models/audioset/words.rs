@@ -14,7 +14,7 @@ const EMPTY: [&str; 42] = [
     "t", "very", "also",
 ];
 /// Words that say who or how, and that a phrase may have beside a sound without being another sound.
-const SIDE: [&str; 58] = [
+const SIDE: [&str; 66] = [
     "sound",
     "noise",
     "someone",
@@ -65,6 +65,14 @@ const SIDE: [&str; 58] = [
     "softly",
     "slowly",
     "quickly",
+    "playing",
+    "going",
+    "goes",
+    "off",
+    "coming",
+    "making",
+    "makes",
+    "happening",
     "real",
     "single",
     "several",

@@ -73,7 +73,7 @@ impl PhraseCache {
     pub fn put(&mut self, text: &str, embedding: &[f32]) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         self.make_room()?;
-        write_beside(&self.path(text), &encode(text, embedding), false)
+        write_beside(&self.path(text), &encode(text, embedding))
     }
 
     /// Removes the oldest tenth where there are too many.
@@ -142,31 +142,21 @@ fn decode(bytes: &[u8], text: &str) -> Option<Vec<f32>> {
     whole.then_some(embedding)
 }
 
-/// Writes a file beside its place and renames it; `durable` waits for the disk before.
-fn write_beside(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+/// Writes a file beside its place and renames it. The disk is not waited for: what a loss of power
+/// leaves is found out by its checksum.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     /// Tells the writers of one process apart.
     static WRITERS: AtomicU64 = AtomicU64::new(0);
     let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
     let beside = path.with_extension(format!("{}-{writer}.tmp", std::process::id()));
     let written = File::create(&beside)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            if durable { file.sync_all() } else { Ok(()) }
-        })
+        .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
         // What is left of it would only take room; that it could not be written is what is told.
         let _ = std::fs::remove_file(&beside);
     }
     written
-}
-
-/// Writes a file that outlasts a loss of power, with the folder that it lies in.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    write_beside(path, bytes, true)?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

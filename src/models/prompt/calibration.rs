@@ -212,7 +212,7 @@ impl Calibrations {
         let path = Self::path(data, sha256);
         let text = toml::to_string(self)
             .map_err(|error| ModelError::Format(format!("{}: {error}", path.display())))?;
-        super::cache::write_whole(&path, text.as_bytes())
+        crate::config::replace(&path, text.as_bytes())
             .map_err(|error| ModelError::Read(format!("{}: {error}", path.display())))
     }
 

@@ -329,6 +329,8 @@ mod tests {
         assert!(embedder.is_loaded());
     }
 
+    const LONG: &str = "a dog barking at another dog ";
+
     #[test]
     fn a_text_that_is_too_long_is_cut_and_the_cache_need_not_be_there() {
         let dir = tempfile::tempdir().unwrap();
@@ -337,11 +339,15 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let clap = fixture("clap-unfused");
         let mut embedder = PhraseEmbedder::open(&clap, &file).unwrap();
-        let long = "a dog barking at another dog ".repeat(500);
+        let long = LONG.repeat(500);
         let longer = format!("{long} and then it rains");
         let made = embedder.embed(&[long, longer]).unwrap();
         assert_eq!(made[0], made[1]);
-        assert!(embedder.is_loaded());
+        let tokenizer = embedder.tower().unwrap().tokenizer();
+        let cut = tokenizer.encode_truncated(&LONG.repeat(500)).unwrap();
+        let short = tokenizer.encode("a").unwrap();
+        assert_eq!(cut.len(), tokenizer.max_tokens());
+        assert_eq!((cut.first(), cut.last()), (short.first(), short.last()));
         assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
     }
 

@@ -17,13 +17,13 @@
 //! mean instead of the sum has neither, but then a phrase that fits better than the prompt is diluted by
 //! those that do not fit, and the prompt is reported although something else was heard. The largest is
 //! the limit of both for a sharp scale: what is said twice counts once, more background never raises a
-//! score, and whenever a background phrase fits better than the prompt the score is below one half. That
-//! is the reject option, and the phrase that won can be named. The floor at a cosine of 0 keeps a sound
+//! margin, and whenever a background phrase fits better than the prompt the margin is below 0 and the score,
+//! where nothing else was measured, below one half. That is the reject option, and the phrase that won can
+//! be named. The floor at a cosine of 0 keeps a sound
 //! that nothing describes from being the prompt for want of anything better.
 //!
 //! Prompts do not compete: a window may be all of them. Background phrases that mean the same as the
-//! prompt are no rivals of it and are left out: those whose embedding is near, and those that the
-//! ontology of AudioSet knows as the same sound, a kind of it or what it is a kind of.
+//! prompt are no rivals of it and are left out ([`super::rivals`]).
 //!
 //! **The room.** Whatever the room keeps sounding like must not be reported, so that what it reaches
 //! in all but one of a hundred windows scores below one half. A room never raises a score. It says
@@ -32,14 +32,10 @@
 
 use std::sync::Arc;
 
-use super::{Calibration, Prompt, background, fallback};
-use crate::models::clap::{normalise, similarity};
+use super::rivals::Centred;
+use super::{Calibration, Prompt, background};
+use crate::models::clap::similarity;
 
-/// A background phrase is no rival of a prompt when their embeddings, from the mean of the background,
-/// have more than this cosine. A sound that fits the prompt at 0.4, as published models give for what
-/// they recognise, fits such a phrase less by 0.08 at most: 1.5 in log-odds at the published scale of
-/// 18.6, which says the same in other words and not something else.
-const SAME: f32 = 0.8;
 /// The share of the room's windows that must score below one half.
 const ROOM_QUANTILE: f32 = 0.99;
 /// How far below, in margin: what the room reaches scores 0.38 where nothing else was measured.
@@ -109,9 +105,9 @@ pub struct Scored {
 }
 
 impl Scored {
-    /// Whether the background is nearer than the prompt.
+    /// Whether the sound is rather something else: the background, or what the room keeps sounding like.
     pub fn is_rejected(&self) -> bool {
-        self.margin.is_nan() || self.margin <= 0.0
+        self.probability <= 0.5
     }
 }
 
@@ -144,30 +140,32 @@ impl PromptSet {
         room: &[Vec<f32>],
         scale: f32,
     ) -> Self {
-        let centre = centre(&background);
+        let centred = Centred::new(&background);
+        let mut embeddings = embeddings.into_iter();
+        let ready = prompts.iter().map(|prompt| {
+            let embedding = embeddings.next().unwrap_or_default();
+            Ready {
+                rivals: centred.rivals(prompt, &embedding),
+                prompt: prompt.clone(),
+                embedding,
+                calibration: None,
+                room: None,
+            }
+        });
         let mut set = PromptSet {
+            prompts: ready.collect(),
             labels: prompts.iter().map(|prompt| prompt.name.clone()).collect(),
             thresholds: prompts
                 .iter()
                 .map(|prompt| Some(prompt.threshold))
                 .collect(),
-            prompts: Vec::new(),
             background,
             scale,
         };
-        let mut embeddings = embeddings.into_iter();
-        for prompt in prompts {
-            let embedding = embeddings.next().unwrap_or_default();
-            let mut ready = Ready {
-                rivals: rivals(prompt, &embedding, &set.background, &centre),
-                prompt: prompt.clone(),
-                embedding,
-                calibration: None,
-                room: None,
-            };
-            let margins = room.iter().map(|heard| set.margin(&ready, heard)).collect();
+        let reached: Vec<Vec<f32>> = room.iter().map(|heard| set.margins(heard)).collect();
+        for (at, ready) in set.prompts.iter_mut().enumerate() {
+            let margins = reached.iter().map(|margins| margins[at]).collect();
             ready.room = quantile(margins, ROOM_QUANTILE);
-            set.prompts.push(ready);
         }
         set
     }
@@ -202,7 +200,7 @@ impl PromptSet {
         scores.clear();
         let heard = self.heard(embedding);
         scores.extend(self.prompts.iter().map(|ready| {
-            let margin = self.margin_among(ready, embedding, &heard);
+            let margin = self.margin(ready, embedding, &heard);
             ready.probability(margin)
         }));
     }
@@ -212,7 +210,7 @@ impl PromptSet {
         let heard = self.heard(embedding);
         self.prompts
             .iter()
-            .map(|ready| self.margin_among(ready, embedding, &heard))
+            .map(|ready| self.margin(ready, embedding, &heard))
             .collect()
     }
 
@@ -224,7 +222,7 @@ impl PromptSet {
         self.prompts
             .iter()
             .map(|ready| {
-                let margin = self.margin_among(ready, embedding, &heard);
+                let margin = self.margin(ready, embedding, &heard);
                 let best = best_of(&ready.rivals, &heard);
                 Scored {
                     name: ready.prompt.name.clone(),
@@ -252,11 +250,7 @@ impl PromptSet {
         cosines.collect()
     }
 
-    fn margin(&self, ready: &Ready, embedding: &[f32]) -> f32 {
-        self.margin_among(ready, embedding, &self.heard(embedding))
-    }
-
-    fn margin_among(&self, ready: &Ready, embedding: &[f32], heard: &[f32]) -> f32 {
+    fn margin(&self, ready: &Ready, embedding: &[f32], heard: &[f32]) -> f32 {
         let own = cosine(embedding, &ready.embedding);
         let best = best_of(&ready.rivals, heard).map_or(0.0, |(_, cosine)| cosine);
         self.scale * (own - best)
@@ -281,46 +275,6 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if cosine.is_finite() { cosine } else { f32::NAN }
 }
 
-/// The mean of embeddings, not normalised.
-fn centre(embeddings: &[Vec<f32>]) -> Vec<f32> {
-    let numbers = || embeddings.iter().filter(|embedding| is_numbers(embedding));
-    let mut sum = vec![0.0; numbers().next().map_or(0, Vec::len)];
-    for embedding in numbers() {
-        for (sum, value) in sum.iter_mut().zip(embedding) {
-            *sum += value;
-        }
-    }
-    let count = numbers().count().max(1) as f32;
-    sum.iter_mut().for_each(|value| *value /= count);
-    sum
-}
-
-/// The background phrases that mean something else than a prompt.
-///
-/// Texts of one model share much of their direction whatever they say, so that their likeness is
-/// measured from the mean of the background.
-fn rivals(
-    prompt: &Prompt,
-    embedding: &[f32],
-    background: &[Vec<f32>],
-    centre: &[f32],
-) -> Vec<usize> {
-    let from_centre = |embedding: &[f32]| -> Vec<f32> {
-        normalise(embedding.iter().zip(centre).map(|(a, b)| a - b).collect())
-    };
-    let own = from_centre(embedding);
-    let kin = fallback::kin_in_background(prompt);
-    (0..background.len())
-        .filter(|at| is_numbers(&background[*at]) && background[*at].len() == embedding.len())
-        .filter(|at| similarity(&own, &from_centre(&background[*at])) <= SAME)
-        .filter(|at| self::background().len() != background.len() || !kin.contains(at))
-        .collect()
-}
-
-fn is_numbers(embedding: &[f32]) -> bool {
-    !embedding.is_empty() && embedding.iter().all(|value| value.is_finite())
-}
-
 /// The value that a share `q` of the finite values reaches at most (nearest rank); `None` without values.
 fn quantile(values: Vec<f32>, q: f32) -> Option<f32> {
     let mut values: Vec<f32> = values
@@ -337,6 +291,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::models::clap::normalise;
 
     const SCALE: f32 = 18.6;
     const DIM: usize = 12;
@@ -426,9 +381,8 @@ mod tests {
             let rivals = &set.prompts[0].rivals;
             let wins = rivals.iter().any(|&at| similarity(&heard, &background[at]) > scored.cosine);
             if wins {
-                prop_assert!(scored.is_rejected() && scored.probability < 0.5);
+                prop_assert!(scored.is_rejected() && scored.probability < 0.5 && scored.margin < 0.0);
             }
-            prop_assert_eq!(scored.is_rejected(), scored.margin <= 0.0);
         }
 
         #[test]
