@@ -1,6 +1,7 @@
 //! The command line: one file per verb, exit codes by the kind of error, one line for each error.
 
 mod bench;
+mod calibrate;
 mod check;
 mod classify;
 mod completions;
@@ -127,6 +128,18 @@ Examples:
   hark eval --model hark-event --data ../shared/data --fold 4
   hark eval --model hark-event --data ../shared/data --split all --equal-loudness --report out";
 
+const CALIBRATE_HELP: &str = "\
+What fires while nothing happens is a false accept. Thresholds of labels go up as far as the target
+needs, and down only with --lower. Alarms keep theirs unless --alarms is given: one that no longer
+comes is worse than one that comes too often.
+
+Examples:
+  hark calibrate                         ten minutes of the room; Ctrl-C uses what was heard so far
+  hark calibrate --minutes 180           enough to show one false accept an hour
+  hark calibrate --from evening.flac tv.mp3 --dry-run
+  hark calibrate --rule home --positive Doorbell=ring.wav
+  hark calibrate --undo";
+
 const DATA_HELP: &str = "\
 Examples:
   hark data check ../shared/data
@@ -172,6 +185,9 @@ pub enum Verb {
     /// Says how well phrases in plain words describe what is in sound files; no daemon needed.
     #[command(after_help = SCORE_HELP)]
     Score(score::Args),
+    /// Hears the room while nothing happens, and sets thresholds that keep it from firing rules.
+    #[command(after_help = CALIBRATE_HELP)]
+    Calibrate(calibrate::Args),
     /// Trains or fine-tunes a model.
     Train(train::Args),
     /// Measures a model on labelled data or on streams.
@@ -228,6 +244,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Prompt(args) => prompt::run(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Score(args) => score::run(args),
+        Verb::Calibrate(args) => calibrate::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Data(args) => data::run(args),

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::calibrated;
 use super::error::{ConfigError, Fault};
 use super::origin::{Layers, Origins};
 use super::paths::Paths;
@@ -72,15 +73,18 @@ impl Loaded {
                     .into_iter()
                     .map(move |problem| problem.within(["rule", &at.to_string()]))
             })
-            .filter(|problem| !self.is_built_in(problem))
+            .filter(|problem| !self.is_our_own(problem))
             .collect();
         ConfigError::from_faults(faults(&self.layers, &self.origins, &problems))
     }
 
-    fn is_built_in(&self, problem: &Problem) -> bool {
+    /// Whether what a problem is about was written by this program: its own rules, or a calibration.
+    fn is_our_own(&self, problem: &Problem) -> bool {
         let offset = |key: &Vec<String>| self.origins.offset(key);
-        let newest = problem.keys.iter().map(offset).max();
-        self.layers.is_weakest(newest.unwrap_or(0))
+        let newest = problem.keys.iter().map(offset).max().unwrap_or(0);
+        let layer = self.layers.at(newest);
+        self.layers.is_weakest(newest)
+            || layer.is_some_and(|layer| calibrated::is_named(&layer.name))
     }
 
     /// Where the value at `key` was written: `path:line:column`, or the name of a variable or flag.
@@ -109,6 +113,17 @@ pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
     load_from(flags, &Paths::current(), vars)
 }
 
+/// Reads the configuration of this process as it would be if the file at `path` held `text`: a drop-in
+/// of the usual place stands where its name puts it, any other file comes last.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(flags: &Flags, path: &Path, text: &str) -> Result<Loaded, ConfigError> {
+    let vars = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    load_layers(flags, &Paths::current(), vars, Some((path, text)))
+}
+
 /// Reads the configuration that the files at `paths` and the environment variables `vars` give.
 ///
 /// # Errors
@@ -118,16 +133,25 @@ pub fn load_from(
     paths: &Paths,
     vars: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
+    load_layers(flags, paths, vars, None)
+}
+
+fn load_layers(
+    flags: &Flags,
+    paths: &Paths,
+    vars: impl IntoIterator<Item = (String, String)>,
+    instead: Option<(&Path, &str)>,
+) -> Result<Loaded, ConfigError> {
     let mut faults = Vec::new();
     let mut layers = Layers::default();
     layers.push_file("built-in configuration".to_owned(), DEFAULT_TOML);
-    let files = read_files(flags, paths, &mut layers, &mut faults);
+    let files = read_files(flags, paths, instead, &mut layers, &mut faults);
     push_vars(vars, &mut layers);
     push_flags(flags, &mut layers);
 
     let mut merged = DeTable::new();
     for layer in layers.iter() {
-        let table = match DeTable::parse(layer.shifted()) {
+        let mut table = match DeTable::parse(layer.shifted()) {
             Ok(table) => table,
             Err(error) => {
                 faults.push(Fault::from_toml(layer, &error));
@@ -140,6 +164,9 @@ pub fn load_from(
             continue;
         }
         find_duplicates(&layers, table.get_ref(), &mut faults);
+        if calibrated::is_named(&layer.name) {
+            calibrated::prune(table.get_mut(), &merged);
+        }
         if layer.name == FLAG_SOURCE {
             merged.remove("source");
         }
@@ -170,23 +197,36 @@ pub fn load_from(
 fn read_files(
     flags: &Flags,
     paths: &Paths,
+    instead: Option<(&Path, &str)>,
     layers: &mut Layers,
     faults: &mut Vec<Fault>,
 ) -> Vec<PathBuf> {
-    let candidates = match &flags.config {
+    let dir = paths.config.join("config.d");
+    let mut candidates = match &flags.config {
         Some(file) => vec![file.clone()],
         None => {
             let mut files = vec![
                 paths.system_config.clone(),
                 paths.config.join("config.toml"),
             ];
-            files.extend(drop_ins(&paths.config.join("config.d"), faults));
+            let mut drop_ins = drop_ins(&dir, faults);
+            let other = instead.map(|(path, _)| path.to_path_buf());
+            drop_ins.extend(other.filter(|path| path.parent() == Some(&dir)));
+            drop_ins.sort();
+            drop_ins.dedup();
+            files.extend(drop_ins);
             files
         }
     };
+    let last = instead.map(|(path, _)| path.to_path_buf());
+    candidates.extend(last.filter(|path| !candidates.contains(path)));
     let mut read = Vec::new();
     for path in candidates {
-        match read_text(&path) {
+        let text = match instead {
+            Some((other, text)) if *other == *path => Ok(text.to_owned()),
+            _ => read_text(&path),
+        };
+        match text {
             Ok(text) => {
                 layers.push_file(path.display().to_string(), &text);
                 read.push(path);

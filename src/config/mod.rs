@@ -8,12 +8,14 @@
 //! | `seconds` | lengths of time |
 //! | `paths` | where files live |
 //! | `load` | reads and merges the layers |
+//! | `calibrated` | the file of `hark calibrate` among the others |
 //! | `replace` | writes a file whole or not at all |
 //! | `origin` | remembers where each value was written |
 //! | `validate` | ranges, contradictions, labels |
 //! | `suggest` | the nearest known name |
 //! | `error` | one line a fault |
 
+pub mod calibrated;
 mod error;
 mod load;
 mod origin;
@@ -27,7 +29,7 @@ mod suggest;
 mod validate;
 
 pub use error::{ConfigError, Fault};
-pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from};
+pub use load::{DEFAULT_TOML, Flags, Loaded, load, load_from, load_with};
 pub use prompt::{PromptConfig, PromptLabel, TaughtConfig};
 pub use replace::replace;
 pub use seconds::Seconds;

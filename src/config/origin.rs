@@ -55,13 +55,16 @@ impl Layers {
         self.0.get(1).is_none_or(|next| offset < next.base)
     }
 
+    /// The layer that holds an offset.
+    pub fn at(&self, offset: usize) -> Option<&Layer> {
+        self.0.iter().rev().find(|layer| layer.base <= offset)
+    }
+
     /// The place of an offset: `path:line:column`, counted from 1 in characters, or the name of a
     /// variable or flag.
     pub fn place(&self, offset: usize) -> String {
-        match self.0.iter().rev().find(|layer| layer.base <= offset) {
-            Some(layer) => layer.place(offset),
-            None => String::new(),
-        }
+        let layer = self.at(offset);
+        layer.map_or_else(String::new, |layer| layer.place(offset))
     }
 }
 

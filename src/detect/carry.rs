@@ -27,6 +27,8 @@ impl Engine {
             streams: old_streams,
             next_episode,
             resumed_at,
+            // It was told of the old models by their numbers.
+            witness: _,
         } = old;
         self.next_episode = self.next_episode.max(next_episode);
         self.resumed_at = self.resumed_at.max(resumed_at);

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use super::rule::Rule;
 use super::track::{Open, Seen, Step, Track};
+use super::tracks::{Told, Witness};
 use super::{Decision, Observation};
 use crate::clock::SampleIdx;
 use crate::config::KnownModel;
@@ -39,6 +40,7 @@ pub struct Engine {
     pub(super) next_episode: u64,
     /// Observations that end at or before this were made of sound before a gap.
     pub(super) resumed_at: SampleIdx,
+    pub(super) witness: Option<Witness>,
 }
 
 /// The newest observation of one model.
@@ -119,6 +121,18 @@ impl Engine {
                 .collect(),
             next_episode: 0,
             resumed_at: SampleIdx(0),
+            witness: None,
+        }
+    }
+
+    /// Lets `witness` see everything that the engine is told from now on.
+    pub fn set_witness(&mut self, witness: Witness) {
+        self.witness = Some(witness);
+    }
+
+    fn tell(&mut self, told: Told<'_>) {
+        if let Some(witness) = &mut self.witness {
+            witness.see(told);
         }
     }
 
@@ -156,6 +170,7 @@ impl Engine {
     /// last of its model, or that ends before the last [`Engine::close`], is ignored, as one of a
     /// model that the engine does not know is. A score that is missing or not a number counts as 0.
     pub fn observe(&mut self, seen: &Observation<'_>, emit: &mut dyn FnMut(Decision)) {
+        self.tell(Told::Seen(seen));
         let Some(stream) = self.streams.get_mut(seen.stream) else {
             return;
         };
@@ -183,6 +198,7 @@ impl Engine {
     /// and smoothing begin anew, and observations that end at or before `at` are ignored from now
     /// on. Refractory times go on.
     pub fn close(&mut self, at: SampleIdx, emit: &mut dyn FnMut(Decision)) {
+        self.tell(Told::Closed(at));
         self.resumed_at = self.resumed_at.max(at);
         for stream in &mut self.streams {
             stream.end = None;
@@ -195,6 +211,7 @@ impl Engine {
     /// Interrupts what comes from one model at `at`, for it has failed: its open episodes end, its
     /// confirmations begin anew, and its last scores veto nothing any more.
     pub fn close_stream(&mut self, stream: usize, at: SampleIdx, emit: &mut dyn FnMut(Decision)) {
+        self.tell(Told::StreamClosed(stream, at));
         if let Some(stream) = self.streams.get_mut(stream) {
             stream.end = stream.end.max(Some(at));
             stream.scores.fill(0.0);

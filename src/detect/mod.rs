@@ -6,6 +6,9 @@
 //! | `engine` | binds rules to labels and runs them; the only type the pipeline needs |
 //! | `carry` | an engine with other rules or models goes on where the old one stood |
 //! | `track` | one label of one rule: confirmation, hysteresis, refractory time |
+//! | `tracks` | what an engine was told, for running other rules over it |
+//! | `search` | the lowest thresholds that keep a room from firing rules |
+//! | `poisson` | how sure a count of false accepts is |
 //! | `content` | the smoothed state speech, music, environment or silence |
 //! | `gate` | whether anything in a window stands out from the room |
 //! | `level` | level and noise floor of the sound |
@@ -15,8 +18,11 @@ pub mod content;
 mod engine;
 mod gate;
 pub mod level;
+pub mod poisson;
 mod rule;
+pub mod search;
 mod track;
+pub mod tracks;
 
 #[cfg(test)]
 mod properties;
