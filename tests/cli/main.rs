@@ -2,6 +2,7 @@
 //! every kind. Each run has a home of its own and a time limit, so nothing hangs unseen.
 
 mod hark;
+mod prompt_test;
 mod score;
 mod wav;
 
