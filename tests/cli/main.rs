@@ -3,6 +3,7 @@
 
 mod hark;
 mod score;
+mod teach;
 mod wav;
 
 use std::fs;
@@ -14,7 +15,7 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 20] = [
     "run",
     "watch",
     "status",
@@ -23,6 +24,8 @@ const VERBS: [&str; 18] = [
     "reload",
     "classify",
     "score",
+    "taught",
+    "teach",
     "train",
     "eval",
     "data",

@@ -217,9 +217,8 @@ impl Background {
         self.card.material == MADE
     }
 
-    /// How high `judge` scores the background, over the hours that it stands for.
-    pub fn tail(&self, judge: impl Fn(&[f32]) -> f32) -> Tail {
-        let scores = self.points().map(judge).collect();
+    /// The tail of the scores that its points get, over the hours that they stand for.
+    pub fn tail(&self, scores: Vec<f32>) -> Tail {
         Tail::of(scores, self.card.windows, self.hours())
     }
 
@@ -311,7 +310,9 @@ impl Background {
                 &points,
             ),
         ]
-        .map(|(key, dtype, shape, data)| TensorView::new(dtype, shape, data).map(|view| (key, view)));
+        .map(|(key, dtype, shape, data)| {
+            TensorView::new(dtype, shape, data).map(|view| (key, view))
+        });
         views
             .into_iter()
             .collect::<Result<Vec<_>, _>>()
@@ -348,7 +349,8 @@ fn scaled_axes(centred: &[Vec<f32>], dim: usize) -> Vec<f32> {
         .collect();
     let covariance = Covariance::of(centred, dim);
     for _ in 0..ROUNDS {
-        axes.iter_mut().for_each(|axis| *axis = covariance.times(axis));
+        axes.iter_mut()
+            .for_each(|axis| *axis = covariance.times(axis));
         orthonormal(&mut axes);
     }
     let variances: Vec<f32> = axes
@@ -378,7 +380,9 @@ impl<'a> Covariance<'a> {
             matrix = vec![0.0; dim * dim];
             for vector in centred {
                 for (row, a) in matrix.chunks_exact_mut(dim).zip(vector) {
-                    row.iter_mut().zip(vector).for_each(|(sum, b)| *sum += a * b);
+                    row.iter_mut()
+                        .zip(vector)
+                        .for_each(|(sum, b)| *sum += a * b);
                 }
             }
             let share = 1.0 / centred.len() as f32;
@@ -396,7 +400,9 @@ impl<'a> Covariance<'a> {
         let share = 1.0 / self.centred.len() as f32;
         for vector in self.centred {
             let along = dot(vector, axis) * share;
-            out.iter_mut().zip(vector).for_each(|(o, v)| *o += along * v);
+            out.iter_mut()
+                .zip(vector)
+                .for_each(|(o, v)| *o += along * v);
         }
         out
     }
@@ -410,7 +416,9 @@ fn orthonormal(axes: &mut [Vec<f32>]) {
         for _ in 0..2 {
             for other in before.iter() {
                 let along = dot(axis, other);
-                axis.iter_mut().zip(other).for_each(|(v, o)| *v -= along * o);
+                axis.iter_mut()
+                    .zip(other)
+                    .for_each(|(v, o)| *v -= along * o);
             }
         }
         let length = dot(axis, axis).sqrt();
