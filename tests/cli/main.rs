@@ -4,6 +4,7 @@
 mod hark;
 mod prompt_test;
 mod score;
+mod teach;
 mod wav;
 
 use std::fs;
@@ -15,7 +16,7 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 20] = [
     "run",
     "watch",
     "status",
@@ -24,6 +25,8 @@ const VERBS: [&str; 18] = [
     "reload",
     "classify",
     "score",
+    "taught",
+    "teach",
     "train",
     "eval",
     "data",
