@@ -13,6 +13,7 @@ mod embedder;
 pub mod fallback;
 mod installed;
 mod model;
+mod rivals;
 pub mod sentence;
 mod set;
 
