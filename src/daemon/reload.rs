@@ -131,6 +131,9 @@ impl Daemon {
 
     /// What was asked for follows the configuration, the models on disk and the pipeline.
     fn refresh_asked(&mut self, reply: Option<Reply>) {
+        // Whoever reads the configuration again has read what was wrong, too.
+        self.prompts.warning = None;
+        self.taught.warning = None;
         self.refresh_taught();
         self.refresh_prompts(reply);
     }
