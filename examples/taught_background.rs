@@ -22,7 +22,8 @@ fn main() -> Result<()> {
         anyhow::bail!(usage);
     };
     ensure!(
-        rest.chunks(2).all(|pair| pair.len() == 2 && pair[0] == "--without"),
+        rest.chunks(2)
+            .all(|pair| pair.len() == 2 && pair[0] == "--without"),
         usage
     );
     let without: Vec<&String> = rest.iter().skip(1).step_by(2).collect();

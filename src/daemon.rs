@@ -7,16 +7,20 @@
 mod alive;
 mod asked;
 mod assembly;
+mod lessons;
 mod lines;
 mod loading;
+mod obey;
 mod phrases;
 mod prompts;
 mod reload;
 mod rules;
 pub mod signals;
+mod state;
+mod taught;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,20 +31,21 @@ use tokio::sync::oneshot;
 use crate::audio::AudioError;
 use crate::clock::{SampleIdx, WallClock};
 use crate::command::{
-    Answer, Command, Live, Notice, PromptStatus, Refusal, Request, State, Status,
+    Answer, Command, Live, Notice, PromptStatus, Refusal, Request, State, Status, TaughtStatus,
 };
 use crate::config::paths::Paths;
 use crate::config::{ConfigError, Loaded};
 use crate::detect::RuleError;
 use crate::event::{Event, Phase};
 use crate::models::ModelError;
+use crate::models::taught::TeachError;
 use crate::outputs::{BusError, Outputs, spawn_all};
-use crate::pipeline::stats::{cpu_time, rss_bytes};
 use crate::pipeline::{Limits, Models, Pace, Pipeline, Report, Reporter};
 use alive::Alive;
 pub use assembly::Makers;
 use assembly::pace_of;
 pub use assembly::spec_of;
+use lessons::Done;
 use lines::Lines;
 use loading::Meanwhile;
 use phrases::Ready;
@@ -48,6 +53,7 @@ use prompts::Prompts;
 use reload::Reloading;
 use rules::Rules;
 use signals::Signal;
+use taught::Taught;
 
 /// Events that `history` remembers.
 const HISTORY: usize = 1000;
@@ -66,8 +72,6 @@ const END: Duration = Duration::from_secs(5);
 const SEND: Duration = Duration::from_secs(3);
 /// How long a file waits for the outputs to be ready for its events.
 const OUTPUTS_READY: Duration = Duration::from_secs(2);
-/// The longest pause that is taken: a year.
-const MAX_PAUSE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Where an answer goes.
 type Reply = oneshot::Sender<Result<Answer, Refusal>>;
@@ -131,6 +135,8 @@ enum Message {
     Signal(Signal),
     /// Prompts are ready, or cannot be.
     Prompts(Result<Ready, ModelError>),
+    /// A change of the taught sounds is made, or has failed.
+    Taught(Result<Done, TeachError>),
     /// The models of a reload are loaded, or cannot be.
     Models(Result<Models, DaemonError>),
     /// Nobody reads the lines any more, or they cannot be written.
@@ -173,6 +179,9 @@ struct Daemon {
     prompts: Prompts,
     /// What the outputs know of them.
     told_prompts: Arc<[PromptStatus]>,
+    taught: Taught,
+    /// What the outputs know of them.
+    told_taught: Arc<[TaughtStatus]>,
     /// Whether sound that does not wait is held back until all that is asked for is ready.
     held: bool,
     history: VecDeque<Arc<Event>>,
@@ -225,12 +234,15 @@ impl Daemon {
         let prompts = Prompts::start(&paths, &loaded)?;
         let told_prompts = prompts.status(None);
         outputs.publish(Notice::Prompts(told_prompts.clone()));
+        let taught = Taught::start(&paths)?;
+        let told_taught = taught.status(None);
+        outputs.publish(Notice::Taught(told_taught.clone()));
         let mut meanwhile = Meanwhile::default();
         let models = loading::wait(
             &loading::begin(&makers, &loaded)?,
             &requests,
             &signals,
-            || loading::status(&loaded, started, &told_prompts),
+            || loading::status(&loaded, started, &told_prompts, &told_taught),
             &mut meanwhile,
         )?;
         let Some(models) = models else {
@@ -247,7 +259,7 @@ impl Daemon {
         let (reporter, reports) = unbounded();
         let mut setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
         // A file would be over before they are ready.
-        let held = !pace.is_endless() && !prompts.is_empty();
+        let held = !pace.is_endless() && !(prompts.is_empty() && taught.is_empty());
         setup.paused = held;
         let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
         let mut alive = Alive::new(started);
@@ -273,6 +285,8 @@ impl Daemon {
             rules,
             prompts,
             told_prompts,
+            taught,
+            told_taught,
             held,
             history: VecDeque::with_capacity(HISTORY),
             events: 0,
@@ -295,8 +309,9 @@ impl Daemon {
     }
 
     fn serve(mut self) -> Result<(), DaemonError> {
-        if !self.prompts.is_empty() {
-            self.refresh_prompts(None);
+        self.refresh_prompts(None);
+        if !self.taught.is_empty() {
+            self.refresh_taught();
         }
         if std::mem::take(&mut self.reload_again) {
             self.reload(None);
@@ -319,6 +334,7 @@ impl Daemon {
                 Message::Signal(Signal::Reload) => self.reload_by_signal(),
                 Message::Signal(Signal::End) => self.end(),
                 Message::Prompts(ready) => self.finish_prompts(ready),
+                Message::Taught(done) => self.finish_taught(done),
                 Message::Models(models) => self.finish_reload(models),
                 Message::LinesClosed(error) => {
                     self.lines = None;
@@ -369,6 +385,7 @@ impl Daemon {
             }
             recv(self.signals) -> got => got.map_or(Message::Tick, Message::Signal),
             recv(self.prompts.done()) -> ready => ready.map_or(Message::Tick, Message::Prompts),
+            recv(self.taught.done()) -> done => done.map_or(Message::Tick, Message::Taught),
             recv(models) -> loaded => Message::Models(loaded.unwrap_or_else(|_| Err(loading::broken()))),
             recv(closed) -> failed => Message::LinesClosed(failed.ok()),
             default(wait) => Message::Tick,
@@ -381,7 +398,7 @@ impl Daemon {
         if self.pause.flatten().is_some_and(|until| now >= until) {
             self.pause = None;
         }
-        self.held &= self.prompts.is_busy();
+        self.held &= self.prompts.is_busy() || self.taught.is_busy();
         self.look_for_models(now);
         self.apply_pause();
         self.tell_state();
@@ -466,171 +483,6 @@ impl Daemon {
                 ..(*event).clone()
             };
             self.heard(generation, end);
-        }
-    }
-
-    fn obey(&mut self, command: Command, reply: Reply) {
-        let answer = match command {
-            // Answered when it is done.
-            Command::Reload => return self.reload(Some(reply)),
-            Command::Status => Ok(Answer::Status(Box::new(self.status()))),
-            Command::Top { n } => {
-                let live = self.pipeline.stats().live(n);
-                let mut top: Vec<_> = live.top.into_iter().map(|entry| entry.score).collect();
-                top.sort_by(|a, b| b.score.total_cmp(&a.score));
-                // What several models hear is told once, as the surest has it.
-                let mut told = BTreeSet::new();
-                top.retain(|entry| told.insert(entry.label.clone()));
-                top.truncate(n);
-                Ok(Answer::Top(top))
-            }
-            Command::Pause { duration } => {
-                let until = duration.map(|time| Instant::now() + time.min(MAX_PAUSE));
-                self.pause = Some(until);
-                self.apply_pause();
-                self.tell_state();
-                Ok(Answer::Done)
-            }
-            Command::Resume => {
-                self.pause = None;
-                match self.inhibitors.values().next() {
-                    Some((who, why)) => Err(Refusal::Busy(format!(
-                        "{who} keeps hark from listening: {why}; end that first"
-                    ))),
-                    None => {
-                        self.apply_pause();
-                        self.tell_state();
-                        Ok(Answer::Done)
-                    }
-                }
-            }
-            Command::Inhibit { who, why } => {
-                let number = self.next_inhibitor;
-                self.next_inhibitor += 1;
-                self.inhibitors.insert(number, (who, why));
-                self.apply_pause();
-                self.tell_state();
-                Ok(Answer::Inhibited(number))
-            }
-            Command::Release { inhibitor } => match self.inhibitors.remove(&inhibitor) {
-                Some(_) => Ok(Answer::Done),
-                None => Err(Refusal::BadParams(format!(
-                    "there is no inhibitor {inhibitor}"
-                ))),
-            },
-            Command::SetThreshold { rule, threshold } => {
-                match self.pipeline.set_threshold(&rule, threshold, OBEY) {
-                    Some(Ok(())) => {
-                        self.rules.set_threshold(&rule, threshold);
-                        self.tell_prompts();
-                        Ok(Answer::Done)
-                    }
-                    Some(Err(text)) => Err(Refusal::BadParams(text)),
-                    None => Err(Refusal::Busy("the listener is busy; try again".into())),
-                }
-            }
-            Command::AddPrompt { .. } | Command::RemovePrompt { .. } => {
-                return self.ask_prompts(command, reply);
-            }
-            Command::Prompts => Ok(Answer::Prompts(self.told_prompts.clone())),
-            Command::Taught => Ok(Answer::Taught(Arc::new([]))),
-            Command::Teach { .. } | Command::Forget { .. } | Command::TaughtChanged => {
-                Err(Refusal::Internal("not served yet".into()))
-            }
-            Command::History { n } => {
-                let from = self.history.len().saturating_sub(n);
-                Ok(Answer::History(
-                    self.history.range(from..).cloned().collect(),
-                ))
-            }
-        };
-        // Whoever asked may have gone.
-        drop(reply.send(answer));
-    }
-
-    /// Makes the pipeline pause or go on as commands and inhibitors want it.
-    fn apply_pause(&mut self) {
-        let wanted = self.held || self.pause.is_some() || !self.inhibitors.is_empty();
-        if wanted == self.is_paused || self.ending.is_some() {
-            return;
-        }
-        self.is_paused = wanted;
-        if wanted {
-            if !self.pipeline.pause(OBEY) {
-                tracing::warn!("the listener has not paused within {OBEY:?}");
-            }
-            self.stalled = None;
-        } else {
-            self.pipeline.resume();
-        }
-    }
-
-    fn state(&self) -> (State, Arc<str>) {
-        let is_asked = self.pause.is_some() || !self.inhibitors.is_empty();
-        if self.is_paused && !is_asked {
-            (State::Loading, "prompts are being made ready".into())
-        } else if self.is_paused {
-            let why = match self.inhibitors.values().next() {
-                Some((who, why)) => format!("inhibited by {who}: {why}"),
-                None => match self.pause.flatten() {
-                    Some(_) => "paused for a time".to_owned(),
-                    None => "paused until resumed".to_owned(),
-                },
-            };
-            (State::Paused, why.into())
-        } else if let Some(why) = &self.stalled {
-            (State::Stalled, why.clone())
-        } else if let Some(why) = &self.fault {
-            (State::Degraded, why.clone())
-        } else if self.heard {
-            match &self.prompts.warning {
-                Some(why) => (State::Degraded, why.clone()),
-                None => (State::Listening, "".into()),
-            }
-        } else {
-            (State::Loading, "waiting for the source".into())
-        }
-    }
-
-    fn tell_state(&mut self) {
-        let now = self.state();
-        if now == self.told {
-            return;
-        }
-        tracing::info!(state = now.0.as_str(), reason = &*now.1, "state");
-        self.alive.status(now.0, &now.1);
-        self.outputs.publish(Notice::State(now.0, now.1.clone()));
-        self.told = now;
-    }
-
-    fn live(&self) -> Arc<Live> {
-        Arc::new(self.pipeline.stats().live(LIVE_LABELS))
-    }
-
-    fn status(&self) -> Status {
-        let (state, reason) = self.state();
-        let stats = self.pipeline.stats();
-        Status {
-            version: env!("CARGO_PKG_VERSION"),
-            state,
-            reason: reason.to_string(),
-            uptime: self.started.elapsed(),
-            config_files: self
-                .loaded
-                .files
-                .iter()
-                .map(|file| file.display().to_string())
-                .collect(),
-            sources: vec![stats.source()],
-            models: stats.models(),
-            rules: self.rules.status(),
-            prompts: self.told_prompts.clone(),
-            taught: Arc::new([]),
-            inhibitors: self.inhibitors.values().cloned().collect(),
-            live: self.live(),
-            events: self.events,
-            rss_bytes: rss_bytes(),
-            cpu: cpu_time(),
         }
     }
 

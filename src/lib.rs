@@ -20,6 +20,7 @@
 //! capture callback --SPSC ring--> listener thread: resample, log-mel, keyword step on every frame, level
 //!                                   |-- keyword scores -------------------------------.
 //!                                   `-- window due (latest wins) --> a worker a model -+--> detect
+//!                                       (a gated one: where something stands out)
 //!                                                                                         | Event
 //!                                                     bounded queue per output: socket, D-Bus
 //! ```

@@ -534,6 +534,74 @@ fn labels_are_held_against_the_models() {
 }
 
 #[test]
+fn prompts_merge_by_name_and_their_faults_have_a_place() {
+    let home = Home::new(&[
+        (
+            "system.toml",
+            "[[prompt.label]]\nname = 'kettle'\nphrases = ['a kettle']\nthreshold = 0.4",
+        ),
+        (
+            USER,
+            "[prompt]\nhop_s = 1\n[[prompt.label]]\nname = 'kettle'\nphrases = ['steam']\n\
+             [[prompt.label]]\nname = 'dog'\nphrases = ['a dog', 'a bark']\n\
+             [[rule]]\nname = 'mine'\nkind = 'prompt'\nprompt = 'kettle'\nveto = ['dog']",
+        ),
+    ]);
+    let loaded = home.load(&Flags::default(), &[]).unwrap();
+    let prompts = &loaded.config.prompt.label;
+    assert_eq!(prompts.len(), 2);
+    assert_eq!(prompts[0].phrases, ["steam"]);
+    assert_eq!((prompts[0].threshold, prompts[1].threshold), (Some(0.4), None));
+    assert_eq!(rule(&loaded.config, "mine").watched(), ["kettle"]);
+    let at = loaded.place_of(["prompt", "label", "1", "name"]);
+    assert!(at.ends_with("config.toml:7:8"), "{at}");
+    let none: Arc<[Arc<str>]> = Arc::new([]);
+    let known = [Kind::Keyword, Kind::Event].map(|kind| KnownModel {
+        kind,
+        name: kind.as_str().into(),
+        labels: none.clone(),
+        thresholds: Arc::default(),
+    });
+    loaded.validate_labels(&known).unwrap();
+
+    let check = |text: &str, expected: &[&str]| {
+        let home = Home::new(&[(USER, text)]);
+        let error = home.load(&Flags::default(), &[]).expect_err(text);
+        let file = home.path(USER).display().to_string();
+        let got: Vec<String> = error
+            .faults
+            .iter()
+            .map(|fault| fault.to_string().replace(&file, ""))
+            .collect();
+        assert_eq!(got, expected, "{text}");
+    };
+    check(
+        "[[prompt.label]]\nname = 'a'\nphrases = ['b', '']\n[[prompt.label]]\nname = 'a'\nphrases = ['c']",
+        &[":5:8: another prompt of this file is called 'a'; rename or remove one"],
+    );
+    check(
+        "[prompt]\nwindow_s = 40\nthreshold = 2\n[[prompt.label]]\nname = 'a'\nphrases = ['b', '']\nthreshold = 0",
+        &[
+            ":2:12: 40 is out of range; use 0.1 to 30 seconds",
+            ":3:13: 2 is out of range; use over 0 to 1",
+            ":6:17: the phrase is empty; write what it sounds like in plain words",
+            ":7:13: 0 is out of range; use over 0 to 1",
+        ],
+    );
+    check(
+        "[taught]\ntarget_fa_per_hour = 0\n[[prompt.label]]\nphrase = 'b'",
+        &[":4:1: unknown key 'phrase'; did you mean 'phrases'?"],
+    );
+    check(
+        "[[rule]]\nname = 'a'\nprompt = 'b'\n[[rule]]\nname = 'c'\nkind = 'taught'\ntaught = 'd'\nlabels = ['e']",
+        &[
+            ":3:10: prompt goes with kind = \"prompt\"; add that, or remove prompt",
+            ":8:10: taught takes the place of labels; remove one of the two",
+        ],
+    );
+}
+
+#[test]
 fn models_merge_by_name() {
     let home = Home::new(&[
         (

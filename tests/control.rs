@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fake::{Fake, event, live};
 use harkd::command::{self, Notice};
+use harkd::config::PromptLabel;
 use harkd::event::{Kind, Phase};
 use harkd::outputs::protocol::event_line;
 use serde_json::Value;
@@ -70,6 +71,9 @@ fn without_a_daemon_every_verb_says_so() {
         &["pause", "10m"],
         &["resume"],
         &["reload"],
+        &["prompt", "list"],
+        &["prompt", "add", "a", "b"],
+        &["prompt", "remove", "a"],
         &["watch"],
         &["watch", "--json"],
     ] {
@@ -155,6 +159,79 @@ fn pause_resume_and_reload_reach_the_daemon() {
         2,
         "unknown kind 'smell'",
     );
+}
+
+#[test]
+fn prompts_are_listed_added_and_removed() {
+    let (_dir, path) = place();
+    let fake = Fake::start(Some(&path), "none").unwrap();
+    let page = printed(&path, &["prompt", "list"]);
+    for needle in [
+        "kettle  (fallback, threshold 0.6)\n    a kettle whistling\n",
+        "  event-small answers as well as it can: by its label Water\n",
+    ] {
+        assert!(page.contains(needle), "{page}");
+    }
+    let line = printed(&path, &["prompt", "list", "--json"]);
+    let prompt: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(prompt["name"], "kettle");
+    assert_eq!(
+        printed(&path, &["prompt", "add", "dog", "a dog barking", "a bark"]),
+        "dog: event-small answers as well as it can: by its label Water\n"
+    );
+    let all = ["--threshold", "0.7", "--replace", "--json"];
+    let args: Vec<&str> = ["prompt", "add", "dog", "a dog"]
+        .into_iter()
+        .chain(all)
+        .collect();
+    let added: Value = serde_json::from_str(&printed(&path, &args)).unwrap();
+    assert_eq!(added["state"], "fallback");
+    assert_eq!(
+        printed(&path, &["prompt", "remove", "dog"]),
+        "removed 'dog'\n"
+    );
+    let added = |phrases: &[&str], threshold, replace| command::Command::AddPrompt {
+        label: PromptLabel {
+            name: "dog".into(),
+            phrases: phrases.iter().map(|phrase| phrase.to_string()).collect(),
+            threshold,
+        },
+        replace,
+    };
+    assert_eq!(
+        fake.shared.lock().unwrap().commands,
+        [
+            command::Command::Prompts,
+            command::Command::Prompts,
+            added(&["a dog barking", "a bark"], None, false),
+            added(&["a dog"], Some(0.7), true),
+            command::Command::RemovePrompt { name: "dog".into() },
+        ]
+    );
+    let refused = |args: &[&str], code, needle: &str| check_refused(&path, args, code, needle);
+    refused(&["prompt", "add", "dog"], 2, "<PHRASE>");
+    refused(
+        &["prompt", "add", "dog", ""],
+        2,
+        "phrases.0: the phrase is empty",
+    );
+    refused(&["prompt", "add", "\u{1b}c", "a"], 2, "control character");
+    let long = "x".repeat(100_000);
+    refused(&["prompt", "add", "dog", &long], 2, "over 1000 characters");
+    let many: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+    let mut args = vec!["prompt", "add", "dog"];
+    args.extend(many.iter().map(String::as_str));
+    refused(&args, 2, "10000 phrases are too many");
+    refused(
+        &["prompt", "add", "kettle", "a"],
+        6,
+        "there is a prompt 'kettle' already",
+    );
+    // Sixty-four phrases of a thousand characters each are a prompt, and more than a line.
+    let most: Vec<String> = (0..64).map(|n| format!("{n:01000}")).collect();
+    let mut args = vec!["prompt", "add", "dog"];
+    args.extend(most.iter().map(String::as_str));
+    refused(&args, 6, "a line may have 65536");
 }
 
 /// A running `hark watch --json`, and its lines.

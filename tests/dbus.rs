@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bus::Bus;
 use fake::{Fake, event};
-use harkd::command::{Command, Notice, State};
+use harkd::command::{Command, Notice, State, TaughtKind};
+use harkd::config::PromptLabel;
 use harkd::event::{Event, Kind, Phase};
 use serde_json::{Value, json};
 
@@ -57,6 +58,62 @@ fn properties_and_methods() {
     assert_eq!(bus.property("Sources").unwrap(), json!(["Built-in Audio"]));
     assert_eq!(bus.property("Models").unwrap(), json!(["event-small"]));
     assert_eq!(bus.property("Prompts").unwrap(), json!([]));
+    assert_eq!(bus.property("Taught").unwrap(), json!([]));
+    let monitor = bus.monitor();
+    fake.publish(Notice::Prompts(fake::prompts()));
+    let (name, arguments) = monitor.signal();
+    assert_eq!(name, "PropertiesChanged");
+    let told = plain(&arguments[1])["Prompts"].clone();
+    let kettle = json!([{
+        "name": "kettle", "phrases": ["a kettle whistling"], "threshold": 0.6, "state": "fallback",
+        "by": "event-small", "detail": "by its label Water", "calibrated": false, "place": "",
+    }]);
+    assert_eq!(told, kettle);
+    assert_eq!(plain(&bus.property("Prompts").unwrap()), kettle);
+    fake.publish(Notice::Taught(fake::taught()));
+    let (_, arguments) = monitor.signal();
+    let told = &plain(&arguments[1])["Taught"];
+    assert_eq!(told[0]["name"], "my doorbell");
+    assert_eq!(plain(&bus.property("Taught").unwrap()), *told);
+    bus.call("AddPrompt", &["sasd", "dog", "1", "a dog barking", "0.5"])
+        .unwrap();
+    bus.call("AddPrompt", &["sasd", "cat", "1", "a cat", "0"])
+        .unwrap();
+    bus.call("RemovePrompt", &["s", "dog"]).unwrap();
+    let learned = bus
+        .call("Teach", &["sass", "bell", "1", "/a.wav", "sound"])
+        .unwrap();
+    assert_eq!(
+        plain(&learned)[0]["warnings"],
+        json!(["a.wav is unlike the others"])
+    );
+    bus.call("Forget", &["s", "bell"]).unwrap();
+    let asked = std::mem::take(&mut fake.shared.lock().unwrap().commands);
+    let prompt = |name: &str, phrase: &str, threshold: Option<f32>| Command::AddPrompt {
+        label: PromptLabel {
+            name: name.into(),
+            phrases: vec![phrase.into()],
+            threshold,
+        },
+        replace: false,
+    };
+    assert_eq!(
+        asked,
+        [
+            prompt("dog", "a dog barking", Some(0.5)),
+            prompt("cat", "a cat", None),
+            Command::RemovePrompt { name: "dog".into() },
+            Command::Teach {
+                name: "bell".into(),
+                kind: TaughtKind::Sound,
+                files: vec!["/a.wav".into()],
+                replace: false,
+            },
+            Command::Forget {
+                name: "bell".into()
+            },
+        ]
+    );
     bus.call("Pause", &["u", "90"]).unwrap();
     bus.call("Pause", &["u", "0"]).unwrap();
     bus.call("Resume", &[]).unwrap();
@@ -124,16 +181,59 @@ fn nonsense_is_an_error_with_a_reason() {
         "there is no rule 'nobody'",
     );
     check("Inhibit", &["ss", "", "why"], "who is empty");
+    let add = |args: &[&str], needle: &str| {
+        let all: Vec<&str> = ["sasd"].iter().chain(args).copied().collect();
+        check("AddPrompt", &all, needle);
+    };
+    add(&["bell", "0", "0.5"], "there are no phrases");
+    add(&["bell", "1", " ", "0.5"], "the phrase is empty");
+    add(&["", "1", "a bell", "0.5"], "the prompt has no name");
+    add(&["bell", "1", "a\u{1b}[2J", "0.5"], "control character");
+    add(&["bell", "1", "a bell", "1.5"], "1.5 is out of range");
+    add(&["bell", "1", "a bell", "nan"], "NaN is out of range");
+    add(
+        &["kettle", "1", "a bell", "0.5"],
+        "there is a prompt 'kettle' already",
+    );
+    let many: Vec<String> = (0..10_000).map(|n| n.to_string()).collect();
+    let mut args = vec!["bell", "10000"];
+    args.extend(many.iter().map(String::as_str));
+    args.push("0.5");
+    add(&args, "10000 phrases are too many");
+    let huge = phrase_of(10 << 20, &bus);
+    assert!(huge.contains("over 1000 characters"), "{huge}");
+    assert!(huge.len() < 400, "{huge}");
     check(
-        "AddPrompt",
-        &["sasd", "bell", "1", "a bell", "0.5"],
-        "no prompt model is installed",
+        "Teach",
+        &["sass", "bell", "1", "a.wav", "sound"],
+        "not an absolute path",
     );
     check(
-        "RemovePrompt",
-        &["s", "bell"],
-        "no prompt model is installed",
+        "Teach",
+        &["sass", "bell", "1", "/a.wav", "smell"],
+        "unknown kind 'smell'",
     );
+}
+
+/// What the daemon says of a phrase of so many bytes, more than an argument of a program may have.
+fn phrase_of(bytes: usize, bus: &Bus) -> String {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let connection = zbus::connection::Builder::address(bus.address().as_str())
+            .build()
+            .await
+            .unwrap();
+        let name = "org.harkd.Hark1";
+        let phrases = vec!["x".repeat(bytes)];
+        let call = ("bell", phrases, 0.5_f64);
+        let path = "/org/harkd/Hark1";
+        let reply = connection.call_method(Some(name), path, Some(name), "AddPrompt", &call);
+        reply.await.expect_err("it is no phrase").to_string()
+    })
 }
 
 #[test]

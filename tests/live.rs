@@ -1,12 +1,15 @@
 //! The daemon binary on a real sound server and a real bus, from `READY=1` to `SIGTERM`.
 //!
 //! Speech and a smoke alarm are played into a null sink whose monitor is the microphone. The sound
-//! server is killed in mid-stream, the bus is stopped and started, and every event must end.
+//! server is killed in mid-stream, the bus is stopped and started, and every event must end. A prompt and
+//! a taught sound come and go over the bus while sound plays.
 
 mod support;
 
 #[path = "support/bus.rs"]
 mod bus;
+#[path = "support/chime.rs"]
+mod chime;
 #[path = "support/follow.rs"]
 mod follow;
 
@@ -17,6 +20,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use bus::Bus;
+use chime::chime;
 use follow::{Followed, PATIENCE};
 use harkd::outputs::client::Client;
 use serde_json::{Value, json};
@@ -58,6 +62,8 @@ impl Hark {
             .env("NOTIFY_SOCKET", &notify_path)
             .env("WATCHDOG_USEC", "3000000")
             .env_remove("WATCHDOG_PID")
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("XDG_CACHE_HOME")
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -211,6 +217,102 @@ fn a_night_at_home() {
     assert!(status.success(), "{status}");
     drop(player);
     assert!(!hark.socket.exists(), "the socket is left behind");
+}
+
+/// Four examples of the chime, and a file in which it rings every two seconds.
+fn chimes(dir: &Path, seconds: usize) -> (Vec<PathBuf>, PathBuf) {
+    let examples = (0..4).map(|n| {
+        let path = dir.join(format!("chime-{n}.wav"));
+        write_wav(&path, 16_000, &chime(n));
+        path
+    });
+    let examples = examples.collect();
+    let mut ringing = vec![0.0; seconds * 16_000];
+    for (n, at) in (0..ringing.len()).step_by(32_000).enumerate() {
+        for (sum, sample) in ringing[at..].iter_mut().zip(chime(n)) {
+            *sum += sample;
+        }
+    }
+    let path = dir.join("ringing.wav");
+    write_wav(&path, 16_000, &ringing);
+    (examples, path)
+}
+
+#[test]
+fn a_prompt_and_a_taught_sound_come_and_go_over_the_bus_while_sound_plays() {
+    let pulse = Pulse::start();
+    let bus = Bus::start();
+    let sounds = tempfile::tempdir().unwrap();
+    let (examples, ringing) = chimes(sounds.path(), 120);
+    // A CLAP with random weights: its scores mean nothing, so the prompt's threshold is the lowest.
+    let clap = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/fixtures/clap-unfused");
+    let config = pulse.runtime_dir().join(".config/hark");
+    std::fs::create_dir_all(&config).unwrap();
+    let section = format!(
+        "[prompt]\nmodel = '{}'\nwindow_s = 2\nhop_s = 0.5\n",
+        clap.display()
+    );
+    std::fs::write(config.join("config.toml"), section).unwrap();
+    let hark = Hark::start(&pulse, &bus);
+    let mut heard = hark.follow();
+    bus.wait_for_name();
+    let monitor = bus.monitor();
+    let _player = pulse.play(&ringing);
+    heard.state("listening");
+
+    let phrases = ["a chime ringing", "someone at the door"];
+    bus.call(
+        "AddPrompt",
+        &["sasd", "the door", "2", phrases[0], phrases[1], "0.001"],
+    )
+    .unwrap();
+    let prompt = heard.event("start", "label", "the door");
+    assert_eq!(
+        (&prompt["kind"], &prompt["rule"], &prompt["threshold"]),
+        (&json!("prompt"), &json!("prompts"), &json!(0.001))
+    );
+    assert!(
+        prompt["model"]["name"]
+            .as_str()
+            .unwrap()
+            .ends_with("clap-unfused"),
+        "{prompt}"
+    );
+    wait_signal(&monitor, "EventStarted", &prompt["id"]);
+
+    let files: Vec<&str> = examples.iter().map(|path| path.to_str().unwrap()).collect();
+    let mut lesson = vec!["sass", "my chime", "4"];
+    lesson.extend(&files);
+    lesson.push("sound");
+    bus.call("Teach", &lesson).unwrap();
+    let taught = heard.event("start", "label", "my chime");
+    assert_eq!(
+        (&taught["kind"], &taught["rule"], &taught["model"]["name"]),
+        (&json!("taught"), &json!("taught"), &json!("hark-event"))
+    );
+    wait_signal(&monitor, "EventStarted", &taught["id"]);
+
+    let status = hark.status();
+    assert_eq!(status["prompts"][0]["state"], "ready");
+    assert_eq!(status["taught"][0]["state"], "ready");
+    let taken = bus.call("AddPrompt", &["sasd", "the door", "1", "a", "0.5"]);
+    assert!(
+        taken
+            .unwrap_err()
+            .contains("there is a prompt 'the door' already")
+    );
+    let taken = bus.call("Teach", &lesson).unwrap_err();
+    assert!(taken.contains("'my chime' was taught already"), "{taken}");
+
+    bus.call("RemovePrompt", &["s", "the door"]).unwrap();
+    bus.call("Forget", &["s", "my chime"]).unwrap();
+    assert_eq!(bus.property("Prompts").unwrap(), json!([]));
+    assert_eq!(bus.property("Taught").unwrap(), json!([]));
+    // What they had open has ended.
+    for (label, started) in [("the door", &prompt["id"]), ("my chime", &taught["id"])] {
+        while heard.event("end", "label", label)["id"] != *started {}
+    }
+    assert_eq!(hark.status()["models"].as_array().unwrap().len(), 2);
 }
 
 /// Waits for the signal of this name whose first argument is this.

@@ -13,6 +13,7 @@ use harkd::audio::ring::pcm_ring;
 use harkd::clock::WallClock;
 use harkd::config::{Flags, load_from, paths::Paths};
 use harkd::detect::{Content, Engine, Rule};
+use harkd::event::Kind;
 use harkd::features::LogMel;
 use harkd::models::{Classifier, Input, ModelError, ModelInfo, embedded_event, embedded_keyword};
 use harkd::pipeline::stats::{ModelStats, Stats};
@@ -63,6 +64,18 @@ fn the_resampler_allocates_nothing_once_its_output_has_room() {
 /// Answers to samples without looking at them; on the listener's side that makes no difference.
 struct Deaf(ModelInfo);
 
+/// A model on windows of 1.5 s, four times a second.
+fn deaf(name: &'static str, labels: usize) -> Windowed {
+    let make = Arc::new(move || {
+        let mut info = embedded_event()?.info().clone();
+        info.name = name.into();
+        info.labels = info.labels.iter().take(labels).cloned().collect();
+        info.input = Input::Samples { rate_hz: 32_000 };
+        Ok(Box::new(Deaf(info)) as Box<dyn Classifier>)
+    });
+    Windowed::load(make, Some(150), Some(25)).unwrap()
+}
+
 impl Classifier for Deaf {
     fn info(&self) -> &ModelInfo {
         &self.0
@@ -77,16 +90,17 @@ impl Classifier for Deaf {
 
 #[test]
 fn a_frame_allocates_nothing_while_nothing_is_heard() {
-    let deaf = Arc::new(|| {
-        let mut info = embedded_event()?.info().clone();
-        info.name = "deaf".into();
-        info.input = Input::Samples { rate_hz: 32_000 };
-        Ok(Box::new(Deaf(info)) as Box<dyn Classifier>)
-    });
     let keyword = Stepped::load(Arc::new(embedded_keyword)).unwrap();
     let windows = [
         Windowed::load(Arc::new(embedded_event), None, None).unwrap(),
-        Windowed::load(deaf, Some(150), Some(25)).unwrap(),
+        deaf("deaf", 5),
+        // One that waits for something to stand out, and one that is asked nothing.
+        Windowed {
+            kind: Kind::Prompt,
+            gated: true,
+            ..deaf("gated", 5)
+        },
+        deaf("idle", 0),
     ];
     let home = Paths::new(std::path::Path::new("/nonexistent"), None, |_| None);
     let config = load_from(&Flags::default(), &home, []).unwrap().config;
@@ -121,4 +135,6 @@ fn a_frame_allocates_nothing_while_nothing_is_heard() {
         assert_no_alloc(|| hear(block));
     }
     assert!(count(0) >= before[0] + 7 && count(1) >= before[1] + 15);
+    assert!(count(2) <= 3 && stats.windows()[2].gated() >= 20);
+    assert_eq!(count(3), 0);
 }

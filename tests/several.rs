@@ -12,15 +12,22 @@ mod follow;
 mod rig;
 
 use std::f32::consts::TAU;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use fakes::{ALARM, AMPLITUDE, Device, Do, tone};
+use harkd::config::{KnownModel, RuleConfig};
 use harkd::daemon::DaemonError;
+use harkd::detect::{Engine, Rule};
+use harkd::event::{Kind, Phase};
+use harkd::features::LogMel;
 use harkd::models::{Classifier, Input, ModelError, ModelInfo, Task};
 use harkd::outputs::client::Client;
+use harkd::pipeline::{
+    Limits, Models, Pace, Pipeline, Report, Setup as PipelineSetup, Standing, Windowed,
+};
 use rig::{Heard, Rig, Setup};
 use serde_json::{Value, json};
 
@@ -467,4 +474,129 @@ fn another_model_in_place_of_the_embedded_one_needs_no_other_rules() {
     std::fs::write(&setup.config, "[[model]]\nname = 'none'\n").unwrap();
     let error = Rig::start(setup).ended().unwrap_err();
     assert!(matches!(error, DaemonError::Config(_)), "{error}");
+}
+
+/// A model whose labels may be exchanged; hears each by its tone.
+struct Changing {
+    info: ModelInfo,
+    labels: Arc<Mutex<Arc<[Arc<str>]>>>,
+    given: Arc<[Arc<str>]>,
+}
+
+impl Classifier for Changing {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn classify(&mut self, window: &[f32], scores: &mut Vec<f32>) -> Result<(), ModelError> {
+        self.given = self.labels.lock().unwrap().clone();
+        scores.extend(self.given.iter().map(|label| {
+            let hz: f32 = label.parse().unwrap();
+            (amplitude(window, hz) / AMPLITUDE).min(1.0)
+        }));
+        Ok(())
+    }
+
+    fn labels(&self) -> Arc<[Arc<str>]> {
+        self.given.clone()
+    }
+}
+
+#[test]
+fn labels_of_a_running_pipeline_change_while_an_episode_is_open() {
+    let labels =
+        |names: &[&str]| -> Arc<[Arc<str>]> { names.iter().map(|name| Arc::from(*name)).collect() };
+    let shared = Arc::new(Mutex::new(labels(&["3000"])));
+    let make = {
+        let shared = shared.clone();
+        move || {
+            let info = Whistles::make().info().clone();
+            let model = Changing {
+                info,
+                labels: shared.clone(),
+                given: labels(&[]),
+            };
+            Ok(Box::new(model) as Box<dyn Classifier>)
+        }
+    };
+    let model = Windowed {
+        kind: Kind::Prompt,
+        ..Windowed::load(Arc::new(make), None, None).unwrap()
+    };
+    let engine = |names: &[&str]| {
+        let rule = RuleConfig {
+            name: "prompts".into(),
+            kind: Kind::Prompt,
+            ..RuleConfig::default()
+        };
+        let known = KnownModel {
+            kind: Kind::Prompt,
+            name: "whistles".into(),
+            labels: labels(names),
+            thresholds: Arc::default(),
+        };
+        Engine::new(vec![Rule::from_config(&rule, &[]).unwrap()], &[known])
+    };
+    let device = Device::default();
+    let tell = device.plug();
+    let (heard, events) = unbounded();
+    let pipeline = Pipeline::start(
+        PipelineSetup {
+            spec: "told".into(),
+            source: Arc::new(move || device.open()),
+            pace: Pace::Complete,
+            limits: Limits::default(),
+            front: Box::new(LogMel::new()),
+            models: Models {
+                keyword: None,
+                windows: vec![model],
+            },
+            engine: engine(&["3000"]),
+            content: None,
+            origin: Instant::now(),
+            paused: false,
+        },
+        Box::new(move |report| {
+            if let Report::Event(event) = report {
+                let _ = heard.send((event.phase, event.label.to_string(), event.id));
+            }
+        }),
+    )
+    .unwrap();
+    let next = || events.recv_timeout(follow::PATIENCE).unwrap();
+    let keep = |labels: Option<Arc<[Arc<str>]>>| {
+        let name = "whistles".into();
+        vec![Standing::Keep { name, labels }]
+    };
+    tell.send(Do::Play(tone(3, 3.0))).unwrap();
+    let (phase, label, id) = next();
+    assert_eq!((phase, &*label), (Phase::Start, "3000"));
+
+    // Rules for other labels than those in force are refused, and nothing changes.
+    let refused = pipeline.set_models(keep(None), engine(&["2000"]), None);
+    assert!(refused.unwrap_err().to_string().contains("whistles"));
+    let both = labels(&["2000", "3000"]);
+    *shared.lock().unwrap() = both.clone();
+    pipeline
+        .set_models(keep(Some(both)), engine(&["2000", "3000"]), None)
+        .unwrap();
+    assert_eq!(pipeline.stats().known()[0].labels.len(), 2);
+    pipeline.set_rules(engine(&["2000", "3000"]), None).unwrap();
+    tell.send(Do::Play([tone(3, 3.0), tone(2, 5.0)].concat()))
+        .unwrap();
+    let told = [next(), next()];
+    assert!(told.contains(&(Phase::End, "3000".into(), id)), "{told:?}");
+    let begun = told.iter().find(|told| told.1 == "2000").unwrap();
+    assert_eq!(begun.0, Phase::Start);
+
+    // Without a stream nothing is left open.
+    pipeline
+        .set_models(Vec::new(), Engine::new(Vec::new(), &[]), None)
+        .unwrap();
+    tell.send(Do::Play(tone(2, 1.0))).unwrap();
+    assert_eq!(next(), (Phase::End, "2000".into(), begun.2));
+    assert!(pipeline.stats().models().is_empty());
+    tell.send(Do::End).unwrap();
+    drop(pipeline);
+    assert!(events.try_recv().is_err());
 }

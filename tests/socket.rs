@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fake::{Fake, event, live, wait};
-use harkd::command::{Command, Notice, State};
+use harkd::command::{Command, Notice, State, TaughtKind};
+use harkd::config::PromptLabel;
 use harkd::event::{Kind, Phase};
 use harkd::outputs::client::Client;
 use harkd::outputs::{BusError, MAX_CLIENTS};
@@ -83,7 +84,7 @@ fn it_greets_and_answers_every_method() {
         peer.json(),
         json!({"type": "hello", "v": 1, "version": env!("CARGO_PKG_VERSION"), "state": "listening"})
     );
-    let status = &peer.ask("status", json!({}))["result"];
+    let status = peer.ask("status", json!({}))["result"].clone();
     assert_eq!(status["sources"][0]["name"], "Built-in Audio");
     assert_eq!(status["models"][0]["skipped"], 1);
     assert_eq!(status["live"]["top"][0]["label"], "Siren");
@@ -97,10 +98,38 @@ fn it_greets_and_answers_every_method() {
     assert_eq!(peer.ask("reload", json!({}))["result"], done);
     let set = json!({"rule": "alarm", "threshold": 0.5});
     assert_eq!(peer.ask("threshold_set", set)["result"], done);
+    let kettle = json!({
+        "name": "kettle", "phrases": ["a kettle whistling"], "threshold": 0.6, "state": "fallback",
+        "by": "event-small", "detail": "by its label Water", "calibrated": false, "place": "",
+    });
+    let chime = json!({
+        "name": "my doorbell", "kind": "sound", "examples": 3, "threshold": 0.5, "state": "ready",
+        "by": "event-small", "detail": "",
+    });
+    assert_eq!(status["prompts"], json!([kettle]));
+    assert_eq!(status["taught"], json!([chime]));
     assert_eq!(
         peer.ask("prompts", json!({}))["result"],
-        json!({"prompts": []})
+        json!({"prompts": [kettle]})
     );
+    assert_eq!(
+        peer.ask("taught", json!({}))["result"],
+        json!({"taught": [chime]})
+    );
+    let dog = json!({"name": "dog", "phrases": ["a dog barking"], "threshold": 0.5});
+    assert_eq!(
+        peer.ask("prompt_add", dog)["result"]["prompt"]["name"],
+        "dog"
+    );
+    let name = json!({"name": "dog"});
+    assert_eq!(peer.ask("prompt_remove", name.clone())["result"], done);
+    let lesson = json!({"name": "bell", "files": ["/a.wav"], "kind": "word", "replace": true});
+    assert_eq!(
+        peer.ask("teach", lesson)["result"],
+        json!({"taught": chime, "warnings": ["a.wav is unlike the others"]})
+    );
+    assert_eq!(peer.ask("forget", name)["result"], done);
+    assert_eq!(peer.ask("taught_changed", json!({}))["result"], done);
     assert_eq!(
         fake.shared.lock().unwrap().commands,
         [
@@ -114,6 +143,25 @@ fn it_greets_and_answers_every_method() {
                 rule: "alarm".into(),
                 threshold: 0.5
             },
+            Command::Prompts,
+            Command::Taught,
+            Command::AddPrompt {
+                label: PromptLabel {
+                    name: "dog".into(),
+                    phrases: vec!["a dog barking".into()],
+                    threshold: Some(0.5),
+                },
+                replace: false,
+            },
+            Command::RemovePrompt { name: "dog".into() },
+            Command::Teach {
+                name: "bell".into(),
+                kind: TaughtKind::Word,
+                files: vec!["/a.wav".into()],
+                replace: true,
+            },
+            Command::Forget { name: "dog".into() },
+            Command::TaughtChanged,
         ]
     );
     let unknown = peer.ask("threshold_set", json!({"rule": "x", "threshold": 0.5}));
@@ -121,16 +169,6 @@ fn it_greets_and_answers_every_method() {
         unknown["error"],
         json!({"code": "bad_params", "message": "there is no rule 'x'"})
     );
-    for method in ["prompt_add", "prompt_remove", "teach"] {
-        let error = peer.ask(method, json!({"name": "x"}))["error"].clone();
-        assert_eq!(error["code"], "internal");
-        assert!(
-            error["message"]
-                .as_str()
-                .unwrap()
-                .contains("no prompt model")
-        );
-    }
     let old = event(1, Phase::Instant, Kind::Keyword, "yes", 0.9);
     fake.shared.lock().unwrap().history = vec![Arc::new(old.clone())];
     let history = peer.ask("history", json!({"n": 5}));
@@ -199,6 +237,18 @@ fn live_pictures_and_states_come_when_asked_for() {
         picture["top"][0],
         json!({"kind": "event", "model": "hark-event", "label": "Siren", "score": 0.9})
     );
+    fake.publish(Notice::Prompts(fake::prompts()));
+    let told = peer.json();
+    assert_eq!(
+        (&told["type"], &told["prompts"][0]["name"]),
+        (&json!("prompts"), &json!("kettle"))
+    );
+    fake.publish(Notice::Taught(fake::taught()));
+    let told = peer.json();
+    assert_eq!(
+        (&told["type"], &told["taught"][0]["name"]),
+        (&json!("taught"), &json!("my doorbell"))
+    );
     fake.publish(Notice::State(State::Stalled, "no samples for 2 s".into()));
     assert_eq!(
         peer.json(),
@@ -245,6 +295,27 @@ fn hostile_lines_get_an_error_and_the_connection_goes_on() {
         br#"{"id":1,"method":"pause","params":{"seconds":"long"}}"#,
         "bad_params",
     );
+    let add = |name: &str, phrases: Value| {
+        let params = json!({"name": name, "phrases": phrases});
+        json!({"id": 1, "method": "prompt_add", "params": params})
+            .to_string()
+            .into_bytes()
+    };
+    let many: Value = (0..8_000).map(|n: u32| n.to_string()).collect();
+    for (name, phrases) in [
+        ("a", json!([])),
+        ("a", json!([""])),
+        ("a", json!(["b\u{1b}[2J"])),
+        ("a\nb", json!(["c"])),
+        ("a", json!(["x".repeat(1001)])),
+        ("a", many),
+        ("kettle", json!(["taken"])),
+    ] {
+        check(&add(name, phrases), "bad_params");
+    }
+    let ten_thousand: Value = (0..10_000).map(|n: u32| n.to_string()).collect();
+    check(&add("a", ten_thousand), "too_large");
+    check(&add("a", json!(["x".repeat(10 << 20)])), "too_large");
     // Half a line, then nothing: no harm to anybody else.
     let mut half = Peer::greeted(&path);
     half.send(r#"{"id":1,"meth"#);
@@ -456,11 +527,11 @@ proptest! {
             peer.send(chunk);
         }
         peer.send("\n");
-        peer.send("{\"id\":\"last\",\"method\":\"prompts\"}\n");
+        peer.send("{\"id\":\"last\",\"method\":\"resume\"}\n");
         loop {
             let answer = peer.json();
             if answer["id"] == "last" {
-                prop_assert_eq!(&answer["result"], &json!({"prompts": []}));
+                prop_assert_eq!(&answer["result"], &json!({}));
                 break;
             }
             prop_assert!(answer["error"]["code"].is_string(), "{}", answer);

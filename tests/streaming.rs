@@ -7,6 +7,7 @@ mod fakes;
 #[path = "support/follow.rs"]
 mod follow;
 #[path = "support/rig.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
 mod rig;
 
 use std::sync::Arc;

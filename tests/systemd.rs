@@ -105,6 +105,10 @@ fn what_listening_needs_is_not_taken_away() {
         );
     }
     assert!(
+        has("ReadWritePaths=-%h/.local/share/hark") && has("CacheDirectory=hark"),
+        "prompts and taught sounds are kept, and phrases are embedded once"
+    );
+    assert!(
         has("RestrictAddressFamilies=AF_UNIX"),
         "the sound server and the bus are sockets"
     );

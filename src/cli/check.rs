@@ -121,11 +121,29 @@ fn summary(loaded: &Loaded) -> String {
             windows(more.window_s, more.hop_s)
         ));
     }
+    let prompt = &config.prompt;
+    lines.push(format!(
+        "prompt   {}, {}{}",
+        match (prompt.enabled, prompt.model.as_str()) {
+            (false, _) => "off",
+            (true, "") => "the first CLAP that is installed",
+            (true, model) => model,
+        },
+        windows(Some(prompt.window_s), Some(prompt.hop_s)),
+        if prompt.gate { ", gated" } else { "" }
+    ));
+    for label in &prompt.label {
+        lines.push(format!(
+            "prompt   {}: {}",
+            label.name,
+            label.phrases.join(" | ")
+        ));
+    }
     for rule in &config.rule {
-        let labels = match rule.labels.len() {
-            0 => "every label".to_owned(),
-            1 => "1 label".to_owned(),
-            n => format!("{n} labels"),
+        let labels = match &rule.watched()[..] {
+            [] => "every label".to_owned(),
+            [one] => format!("'{one}'"),
+            more => format!("{} labels", more.len()),
         };
         let state = if rule.enabled { "" } else { ", off" };
         lines.push(format!(

@@ -106,6 +106,7 @@ const SCORE_HELP: &str = "\
 Examples:
   hark score --model ./clap --prompt 'a dog barking' --prompt 'glass breaking' a.wav
   hark score --model ./clap --prompt 'a kettle' --background --json *.flac
+  hark score --model ./clap --prompt 'dog bark' --prompt 'glass' --sentences a.wav
   hark score --model ./clap --prompt-file sounds.txt --template 'the sound of {}' \\
              --template 'a recording of {}' long.ogg";
 
@@ -114,6 +115,7 @@ Examples:
   hark prompt add kettle 'a kettle whistling' 'water boiling'
   hark prompt add 'the door' 'someone knocking at the door' --threshold 0.6
   hark prompt list
+  hark prompt test kettle a.wav b.wav --svg kettle.svg
   hark prompt remove kettle";
 
 const PAUSE_HELP: &str = "\

@@ -1,10 +1,12 @@
 //! `hark prompt`: sounds in plain words that a running daemon listens for.
 //!
-//! The daemon keeps them and answers; nothing is decided here.
+//! The daemon keeps them and answers; nothing is decided here. `hark prompt test` needs no daemon: it
+//! tries a prompt on files.
 
 mod add;
 mod list;
 mod remove;
+mod test;
 
 use serde_json::Value;
 
@@ -26,17 +28,31 @@ enum Action {
     Add(add::Args),
     /// Listens for it no longer.
     Remove(remove::Args),
+    /// Says how a prompt scores on sound files in each way of saying it; no daemon needed.
+    #[command(after_help = TEST_HELP)]
+    Test(test::Args),
 }
+
+const TEST_HELP: &str = "\
+Each phrase is tried as it stands, as the sentences that it is expanded to, and in every --template;
+'all together' is what the daemon listens with. The top-1 of a window is what is nearest to it: the
+prompt, a phrase of the background, or another prompt.
+
+Examples:
+  hark prompt test kettle a.wav b.wav --svg kettle.svg
+  hark prompt test kettle --phrase 'kettle whistle' --phrase 'water boiling in a kettle' *.flac
+  hark prompt test kettle --template 'I can hear {}' --json a.wav";
 
 /// Runs the verb.
 ///
 /// # Errors
-/// When no daemon listens, or it refuses.
+/// When no daemon listens, or it refuses; when files cannot be read or the model cannot be loaded.
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::List(args) => list::run(&args),
         Action::Add(args) => add::run(args),
         Action::Remove(args) => remove::run(&args),
+        Action::Test(args) => test::run(args),
     }
 }
 

@@ -5,7 +5,6 @@
 //! transformers gives them: they say which phrase fits best, the similarity says how well. Files are
 //! streamed; one that cannot be read is told on standard error and the others go on.
 
-mod background;
 mod phrases;
 
 use std::path::{Path, PathBuf};
@@ -13,24 +12,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::classify::show::Progress;
-use super::windows::{SLACK_S, Windows};
+use super::windows::{self, SLACK_S, Windows};
 use super::{UsageError, out};
-use crate::audio::AudioError;
-use crate::audio::file::FileReader;
 use crate::config::Seconds;
 use crate::models::clap::{Clap, ClapAudio, LogitScale, similarity};
 use crate::models::layout::Layout;
 use crate::models::network::Network;
 use crate::models::{ModelError, Task, registry};
 
-use phrases::Phrases;
+use phrases::{Forms, Phrases};
 
-/// The longest window, in seconds: its samples are held in memory.
-const MAX_WINDOW_S: f64 = 3600.0;
 /// A file of up to this length is heard whole where nothing else is asked for, in seconds.
 const WHOLE_S: f64 = 60.0;
-/// The shortest window and hop, in seconds.
-const MIN_WINDOW_S: f64 = 0.01;
 /// How many phrases a line shows where a person reads it.
 const SHOWN: usize = 10;
 
@@ -54,6 +47,10 @@ pub struct Args {
     /// of {}.".
     #[arg(long = "template", value_name = "T")]
     templates: Vec<String>,
+    /// Expands keywords to sentences, as the daemon does with its prompts, and averages them; sentences stay
+    /// as they are.
+    #[arg(long, conflicts_with = "templates")]
+    sentences: bool,
     /// Lets everyday sounds compete too, so that a prompt alone does not always get everything.
     #[arg(long)]
     background: bool,
@@ -102,16 +99,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let phrases = Phrases::new(
         &args.prompts,
         args.prompt_file.as_deref(),
-        &args.templates,
+        Forms::of(&args.templates, args.sentences),
         args.background,
     )?;
-    let given = |name: &str, seconds: Option<Seconds>| match seconds.map(Seconds::as_secs_f64) {
-        Some(seconds) if !(MIN_WINDOW_S..=MAX_WINDOW_S).contains(&seconds) => Err(UsageError(
-            format!("--{name}: expected from {MIN_WINDOW_S} to {MAX_WINDOW_S} s, got {seconds}"),
-        )),
-        seconds => Ok(seconds),
-    };
-    let (window_s, hop_s) = (given("window", args.window)?, given("hop", args.hop)?);
+    let window_s = windows::checked("window", args.window)?;
+    let hop_s = windows::checked("hop", args.hop)?;
     let (dir, name) = place(args.model.as_deref())?;
     let Clap {
         audio,
@@ -130,7 +122,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         whole: samples(WHOLE_S),
         slack: samples(SLACK_S) - 1,
     };
-    let mut scorer = Scorer {
+    let scorer = Scorer {
         audio,
         logit_scale,
         embeddings,
@@ -206,40 +198,14 @@ impl Lengths {
 }
 
 impl Scorer<'_> {
-    fn file(&mut self, file: &Path, progress: &mut Progress) -> anyhow::Result<()> {
-        let rate_hz = self.audio.rate_hz();
-        let mut reader = FileReader::open_at(file, rate_hz)?;
-        progress.begin(file, reader.declared_s(), rate_hz);
+    fn file(&self, file: &Path, progress: &mut Progress) -> anyhow::Result<()> {
         let shown = file.display().to_string();
-        let declared = reader
-            .declared_s()
-            .map(|s| (s * f64::from(rate_hz)) as usize);
-        let mut windows = self.lengths.windows(declared);
-        let mut more = true;
-        while more {
-            match reader.next_block()? {
-                Some(block) => {
-                    progress.advance(block.len());
-                    windows.push(block);
-                }
-                None => {
-                    windows.end();
-                    more = false;
-                }
-            }
-            while let Some((start, pcm)) = windows.take() {
-                let embedding = self.audio.embed(pcm)?;
-                let end = start + pcm.len() as u64;
-                progress.aside(|| self.show(&shown, (start, end), &embedding))?;
-            }
-        }
-        match reader.damage() {
-            None => Ok(()),
-            Some(damage) => Err(AudioError::Decode(format!(
-                "{shown}: {damage}; what could be read was scored"
-            ))
-            .into()),
-        }
+        let cut = |declared| self.lengths.windows(declared);
+        let rate_hz = self.audio.rate_hz();
+        windows::each_of(file, rate_hz, progress, cut, |span, pcm, progress| {
+            let embedding = self.audio.embed(pcm)?;
+            progress.aside(|| self.show(&shown, span, &embedding))
+        })
     }
 
     /// Shows the scores of one window of samples `span`.

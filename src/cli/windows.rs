@@ -1,9 +1,78 @@
-//! Windows of a file's samples for `hark classify` and `hark score`, each as long as the others: what is left at the end of a file is
-//! heard with what came before it, because a model of sounds makes little of a tail repeated often.
+//! Windows of a file's samples for `hark classify`, `hark score` and `hark prompt test`, each as long as
+//! the others: what is left at the end of a file is heard with what came before it, because a model of
+//! sounds makes little of a tail repeated often.
+
+use std::path::Path;
+
+use super::UsageError;
+use super::classify::show::Progress;
+use crate::audio::AudioError;
+use crate::audio::file::FileReader;
+use crate::config::Seconds;
 
 /// A part at the end of a file that is shorter than this adds no frame and needs no window of its own,
 /// in seconds: the step of the published front ends.
 pub const SLACK_S: f64 = 0.01;
+
+/// The longest window, in seconds: its samples are held in memory.
+const MAX_WINDOW_S: f64 = 3600.0;
+/// The shortest window and hop, in seconds.
+const MIN_WINDOW_S: f64 = 0.01;
+
+/// A length of or between windows from the command line, in seconds.
+///
+/// # Errors
+/// When it is out of range; the text names the flag.
+pub fn checked(flag: &str, given: Option<Seconds>) -> Result<Option<f64>, UsageError> {
+    match given.map(Seconds::as_secs_f64) {
+        Some(seconds) if !(MIN_WINDOW_S..=MAX_WINDOW_S).contains(&seconds) => Err(UsageError(
+            format!("--{flag}: expected from {MIN_WINDOW_S} to {MAX_WINDOW_S} s, got {seconds}"),
+        )),
+        seconds => Ok(seconds),
+    }
+}
+
+/// Runs `each` for the windows of a file at `rate_hz` with their first and last sample; `cut` makes them
+/// of the samples that the file says it has, where it says so.
+///
+/// # Errors
+/// When the file cannot be read or is damaged, then after what could be read; or when `each` fails.
+pub fn each_of(
+    file: &Path,
+    rate_hz: u32,
+    progress: &mut Progress,
+    cut: impl FnOnce(Option<usize>) -> Windows,
+    mut each: impl FnMut((u64, u64), &[f32], &Progress) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut reader = FileReader::open_at(file, rate_hz)?;
+    progress.begin(file, reader.declared_s(), rate_hz);
+    let samples = |seconds: f64| (seconds * f64::from(rate_hz)) as usize;
+    let mut windows = cut(reader.declared_s().map(samples));
+    let mut more = true;
+    while more {
+        match reader.next_block()? {
+            Some(block) => {
+                progress.advance(block.len());
+                windows.push(block);
+            }
+            None => {
+                windows.end();
+                more = false;
+            }
+        }
+        while let Some((start, pcm)) = windows.take() {
+            each((start, start + pcm.len() as u64), pcm, progress)?;
+        }
+    }
+    match reader.damage() {
+        None => Ok(()),
+        Some(damage) => Err(AudioError::Decode(format!(
+            "{}: {damage}; what could be read was scored",
+            file.display()
+        ))
+        .into()),
+    }
+}
 
 /// Cuts one file.
 pub struct Windows {

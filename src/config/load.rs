@@ -13,6 +13,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -24,6 +25,7 @@ use super::origin::{Layers, Origins};
 use super::paths::Paths;
 use super::section::{Config, RuleConfig};
 use super::validate::{KnownModel, Problem};
+use crate::event::Kind;
 
 /// The documented default, which is also the built-in layer.
 pub const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
@@ -65,6 +67,20 @@ impl Loaded {
     /// # Errors
     /// With every label that no model has, and the nearest that one has.
     pub fn validate_labels(&self, known: &[KnownModel]) -> Result<(), ConfigError> {
+        // A veto may name a prompt of the configuration before anything listens for it.
+        let prompts = KnownModel {
+            kind: Kind::Prompt,
+            name: "prompts".into(),
+            labels: self
+                .config
+                .prompt
+                .label
+                .iter()
+                .map(|label| label.name.as_str().into())
+                .collect(),
+            thresholds: Arc::default(),
+        };
+        let known = &[known, &[prompts]].concat()[..];
         let in_force = |(_, rule): &(usize, &RuleConfig)| rule.enabled;
         let rules = self.config.rule.iter().enumerate().filter(in_force);
         let problems: Vec<Problem> = rules

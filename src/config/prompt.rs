@@ -72,8 +72,6 @@ pub struct PromptLabel {
 pub struct TaughtConfig {
     /// Whether they are listened for at all.
     pub enabled: bool,
-    /// Distance between windows in seconds, for embedders that are run on windows.
-    pub hop_s: f64,
     /// Whether windows are scored only while something is to be heard.
     pub gate: bool,
     /// False accepts an hour that a threshold is set for, where a sound is taught through the daemon.
@@ -84,7 +82,6 @@ impl Default for TaughtConfig {
     fn default() -> Self {
         TaughtConfig {
             enabled: true,
-            hop_s: 0.5,
             gate: true,
             target_fa_per_hour: 1.0,
         }
@@ -115,12 +112,6 @@ impl TaughtConfig {
     /// What is wrong with the section.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut found = Vec::new();
-        if !(0.05..=30.0).contains(&self.hop_s) {
-            found.push(Problem::new(
-                ["taught", "hop_s"],
-                format!("{} is out of range; use 0.05 to 30 seconds", self.hop_s),
-            ));
-        }
         let target = self.target_fa_per_hour;
         if !(0.001..=1000.0).contains(&target) {
             found.push(Problem::new(

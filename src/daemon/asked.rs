@@ -3,13 +3,16 @@
 
 use std::time::Instant;
 
+use super::lessons::{Deed, Done};
 use super::phrases::Ready;
 use super::prompts::Change;
+use super::taught;
 use super::{Daemon, DaemonError, Reply, rules};
 use crate::command::{Answer, Command, Notice, Refusal};
 use crate::config::KnownModel;
 use crate::event::Kind;
 use crate::models::ModelError;
+use crate::models::taught::TeachError;
 use crate::pipeline::Standing;
 
 impl Daemon {
@@ -118,21 +121,113 @@ impl Daemon {
                 _ => {}
             }
         }
-        for (stream, model) in self.prompts.standing() {
+        let asked = self.prompts.standing().into_iter();
+        for (stream, model) in asked.chain(self.taught.standing()) {
             standing.push(stream);
             known.push(model);
         }
-        let internal = |error: DaemonError| Refusal::Internal(error.to_string());
-        let (mut engine, content, rules) =
-            rules::compile(&self.loaded, &known).map_err(internal)?;
+        let set = self.set_models(standing, &known);
+        if set.is_err() {
+            // What was to run anew is gone: whatever comes next makes it again.
+            self.prompts.lose_streams();
+            self.taught.lose_streams();
+        }
+        set.map_err(|error| Refusal::Internal(error.to_string()))
+    }
+
+    fn set_models(
+        &mut self,
+        standing: Vec<Standing>,
+        known: &[KnownModel],
+    ) -> Result<(), DaemonError> {
+        let (mut engine, content, rules) = rules::compile(&self.loaded, known)?;
         let rules = rules.with_counts_of(&self.rules);
         let rules = rules.with_thresholds_of(&self.rules, &mut engine);
-        self.pipeline
-            .set_models(standing, engine, content)
-            .map_err(|error| internal(error.into()))?;
+        self.pipeline.set_models(standing, engine, content)?;
         self.rules = rules;
         self.alive.follow(self.pipeline.stats());
         Ok(())
+    }
+
+    /// Takes a command about taught sounds; it is answered when it is done.
+    pub(super) fn ask_taught(&mut self, command: Command, reply: Reply) {
+        if self.ending.is_some() {
+            return refuse(Some(reply), Refusal::Busy("the daemon is ending".into()));
+        }
+        let deed = match command {
+            Command::Teach {
+                name,
+                kind,
+                files,
+                replace,
+            } => Deed::Teach {
+                name,
+                kind,
+                files,
+                replace,
+            },
+            Command::Forget { name } => Deed::Forget(name),
+            _ => Deed::Read,
+        };
+        let reply = Some(reply);
+        self.taught
+            .ask(taught::Change { deed, reply }, &self.loaded);
+    }
+
+    /// Makes the taught sounds ready again: the configuration, the store or the sound path are others.
+    pub(super) fn refresh_taught(&mut self) {
+        let (deed, reply) = (Deed::Read, None);
+        self.taught
+            .ask(taught::Change { deed, reply }, &self.loaded);
+    }
+
+    /// A change of the taught sounds is made, or has failed.
+    pub(super) fn finish_taught(&mut self, done: Result<Done, TeachError>) {
+        let Some(change) = self.taught.changed() else {
+            return;
+        };
+        if self.ending.is_some() {
+            return refuse(change.reply, Refusal::Busy("the daemon is ending".into()));
+        }
+        let done = match done {
+            Ok(mut done) => {
+                let warnings = std::mem::take(&mut done.warnings);
+                self.taught.accept(&change, done);
+                self.put_in_force().map(|()| warnings)
+            }
+            Err(error) => Err(match error {
+                TeachError::Model(_) | TeachError::Disk(_) => Refusal::Internal(error.to_string()),
+                _ => Refusal::BadParams(error.to_string()),
+            }),
+        };
+        self.tell_taught();
+        match (done, change.reply) {
+            (Err(refusal), reply) => refuse(reply, refusal),
+            (Ok(warnings), Some(reply)) => {
+                let learned = change.learns.and_then(|name| {
+                    let sounds = self.told_taught.iter();
+                    sounds.cloned().find(|sound| *sound.name == *name)
+                });
+                // Whoever asked may have gone.
+                drop(reply.send(Ok(match learned {
+                    Some(sound) => Answer::Learned(Box::new(sound), warnings),
+                    None => Answer::Done,
+                })));
+            }
+            (Ok(_), None) => {}
+        }
+        self.taught.next(&self.loaded);
+    }
+
+    /// Tells every output of the taught sounds where they are not as they were.
+    pub(super) fn tell_taught(&mut self) {
+        let now = self
+            .taught
+            .status(self.rules.threshold_over_all(Kind::Taught));
+        if now != self.told_taught {
+            self.told_taught = now.clone();
+            self.outputs.publish(Notice::Taught(now));
+        }
     }
 
     /// Tells every output of the prompts where they are not as they were.

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded, never, select};
 
 use super::signals::Signal;
 use super::{DaemonError, Makers};
-use crate::command::{Answer, Command, Live, PromptStatus, Request, State, Status};
+use crate::command::{Answer, Command, Live, PromptStatus, Request, State, Status, TaughtStatus};
 use crate::config::Loaded;
 use crate::models::ModelError;
 use crate::pipeline::Models;
@@ -70,6 +70,9 @@ pub(super) fn wait(
                 Ok(Request { command: Command::Prompts, reply }) => {
                     drop(reply.send(Ok(Answer::Prompts(status().prompts))));
                 }
+                Ok(Request { command: Command::Taught, reply }) => {
+                    drop(reply.send(Ok(Answer::Taught(status().taught))));
+                }
                 Ok(request) => meanwhile.requests.push_back(request),
                 Err(_) => requests = never(),
             },
@@ -83,7 +86,12 @@ pub(super) fn wait(
 }
 
 /// The status of a daemon that has no models yet.
-pub(super) fn status(loaded: &Loaded, started: Instant, prompts: &Arc<[PromptStatus]>) -> Status {
+pub(super) fn status(
+    loaded: &Loaded,
+    started: Instant,
+    prompts: &Arc<[PromptStatus]>,
+    taught: &Arc<[TaughtStatus]>,
+) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION"),
         state: State::Loading,
@@ -98,7 +106,7 @@ pub(super) fn status(loaded: &Loaded, started: Instant, prompts: &Arc<[PromptSta
         models: Vec::new(),
         rules: Vec::new(),
         prompts: prompts.clone(),
-        taught: Arc::new([]),
+        taught: taught.clone(),
         inhibitors: Vec::new(),
         live: Live {
             level_dbfs: f32::NEG_INFINITY,

@@ -152,6 +152,7 @@ impl Phrases {
 impl Work for Phrases {
     type Job = Job;
     type Done = Ready;
+    type Error = ModelError;
 
     fn work(&mut self, job: Job) -> Result<Ready, ModelError> {
         let ready = self.prepare(&job)?;

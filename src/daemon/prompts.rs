@@ -355,7 +355,7 @@ impl Prompts {
                 self.fates = vec![Fate::new(AskedState::Waiting, &none, text); self.entries.len()];
             }
         }
-        if !matches!(plan.change, Change::Refresh { reply: None }) {
+        if !matches!(plan.change, Change::Refresh { .. }) {
             self.warning = None;
         }
         plan.change

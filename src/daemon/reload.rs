@@ -1,7 +1,7 @@
 //! Putting another configuration in force while the daemon listens.
 //!
-//! Rules change in place. Other models or another source need another pipeline: its models are loaded
-//! beside the loop, and only when it runs does the old one end.
+//! Rules, prompts and taught sounds change in place. Other models or another source need another
+//! pipeline: its models are loaded beside the loop, and only when it runs does the old one end.
 
 use super::assembly::{check_prompt_model, spec_of};
 use super::loading::{self, Loading};
@@ -31,7 +31,7 @@ impl Daemon {
                 });
             }
             // Answered when the prompts are ready too.
-            Ok(None) => self.refresh_prompts(reply),
+            Ok(None) => self.refresh_asked(reply),
             Err(refusal) => answer(reply, Err(refusal)),
         }
     }
@@ -92,7 +92,7 @@ impl Daemon {
             self.accept(loaded);
         }
         match done {
-            Ok(()) => self.refresh_prompts(reply),
+            Ok(()) => self.refresh_asked(reply),
             Err(refusal) => answer(reply, Err(refusal)),
         }
         if std::mem::take(&mut self.reload_again) {
@@ -122,10 +122,20 @@ impl Daemon {
         drop(old);
         self.pipeline.stats().carry_on(&counted);
         self.prompts.lose_streams();
+        self.taught.lose_streams();
         self.rules = rules.with_counts_of(&self.rules);
         self.stalled = None;
         self.fault = None;
         Ok(())
+    }
+
+    /// What was asked for follows the configuration, the models on disk and the pipeline.
+    fn refresh_asked(&mut self, reply: Option<Reply>) {
+        // Whoever reads the configuration again has read what was wrong, too.
+        self.prompts.warning = None;
+        self.taught.warning = None;
+        self.refresh_taught();
+        self.refresh_prompts(reply);
     }
 
     fn accept(&mut self, loaded: Loaded) {

@@ -17,12 +17,14 @@ pub(super) trait Work: Send + 'static {
     type Job: Send;
     /// What comes of it.
     type Done: Send;
+    /// Why nothing does.
+    type Error: From<ModelError> + Send;
 
     /// Does a job.
     ///
     /// # Errors
     /// When a model cannot be loaded, or fails.
-    fn work(&mut self, job: Self::Job) -> Result<Self::Done, ModelError>;
+    fn work(&mut self, job: Self::Job) -> Result<Self::Done, Self::Error>;
 
     /// There was nothing to do for a while: drops what is kept for the next job alone.
     fn rest(&mut self);
@@ -31,7 +33,7 @@ pub(super) trait Work: Send + 'static {
 /// The way to the thread.
 pub(super) struct Worker<W: Work> {
     jobs: Sender<W::Job>,
-    done: Receiver<Result<W::Done, ModelError>>,
+    done: Receiver<Result<W::Done, W::Error>>,
 }
 
 impl<W: Work> Worker<W> {
@@ -55,7 +57,10 @@ impl<W: Work> Worker<W> {
                         Ok(job) => {
                             rested = false;
                             let done = catch_unwind(AssertUnwindSafe(|| work.work(job)));
-                            if tell.send(done.unwrap_or_else(|_| Err(crashed()))).is_err() {
+                            if tell
+                                .send(done.unwrap_or_else(|_| Err(crashed().into())))
+                                .is_err()
+                            {
                                 return;
                             }
                         }
@@ -77,7 +82,7 @@ impl<W: Work> Worker<W> {
     }
 
     /// Where results come out, in the order of the jobs.
-    pub fn done(&self) -> &Receiver<Result<W::Done, ModelError>> {
+    pub fn done(&self) -> &Receiver<Result<W::Done, W::Error>> {
         &self.done
     }
 }
@@ -95,6 +100,7 @@ mod tests {
     impl Work for Squares {
         type Job = u32;
         type Done = u32;
+        type Error = ModelError;
 
         fn work(&mut self, job: u32) -> Result<u32, ModelError> {
             assert!(job != 13, "unlucky");

@@ -118,14 +118,15 @@ impl Gate {
         }
     }
 
-    /// Whether anything has stood out that ends after `from`.
-    pub fn stood_out_after(&self, from: SampleIdx) -> bool {
-        self.stood_out.is_some_and(|end| end > from)
+    /// Whether anything has stood out that ends at `from` or later. What a model says of a window comes
+    /// after windows of the same end were handed over, so that it counts for those that follow.
+    pub fn stood_out_since(&self, from: SampleIdx) -> bool {
+        self.stood_out.is_some_and(|end| end >= from)
     }
 
-    /// Whether anything could be made out after `from`: below that, whatever a model says is of nothing.
-    pub fn is_audible_after(&self, from: SampleIdx) -> bool {
-        self.audible.is_some_and(|end| end > from)
+    /// Whether anything could be made out at `from` or later: below that, whatever a model says is of nothing.
+    pub fn is_audible_since(&self, from: SampleIdx) -> bool {
+        self.audible.is_some_and(|end| end >= from)
     }
 
     /// Forgets what has stood out, as after a gap; what is usual stays, for the room is the same.
@@ -177,7 +178,7 @@ mod tests {
                         self.gate.hear(self.at, level, floor);
                     }
                     self.gate.note(0, self.at, &scores);
-                    self.gate.stood_out_after(from)
+                    self.gate.stood_out_since(from)
                 })
                 .collect()
         }
@@ -236,13 +237,13 @@ mod tests {
         assert_eq!(room.hear(-120.0, 5.0, QUIET), [false; 10]);
         // 30 dB over nothing is still nothing.
         assert_eq!(room.hear(-90.0, 5.0, QUIET), [false; 10]);
-        assert!(!room.gate.is_audible_after(SampleIdx(0)));
+        assert!(!room.gate.is_audible_since(SampleIdx(0)));
         let from = room.at;
         room.hear(-60.0, 0.5, QUIET);
-        assert!(room.gate.is_audible_after(from));
+        assert!(room.gate.is_audible_since(from));
         room.gate.reset();
-        assert!(!room.gate.is_audible_after(from));
-        assert!(!room.gate.stood_out_after(from));
+        assert!(!room.gate.is_audible_since(from));
+        assert!(!room.gate.stood_out_since(from));
     }
 
     #[test]
@@ -254,10 +255,10 @@ mod tests {
         let from = room.at;
         next.note(0, from + 8_000, &[0.9, 0.9, 0.9]);
         next.note(1, from + 8_000, &QUIET);
-        assert!(!next.stood_out_after(from), "the first has no usual yet");
+        assert!(!next.stood_out_since(from), "the first has no usual yet");
         next.note(1, from + 16_000, &[0.9, 0.1]);
-        assert!(next.stood_out_after(from + 8_000));
-        assert!(!next.stood_out_after(from + 16_000));
+        assert!(next.stood_out_since(from + 8_000));
+        assert!(!next.stood_out_since(from + 16_001));
     }
 
     proptest! {

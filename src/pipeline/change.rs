@@ -205,7 +205,10 @@ impl Roster {
 
     /// Holds streams against those that run and against the engine that is to judge them; gives the
     /// models on windows as the engine knows them.
-    fn check<'a>(
+    ///
+    /// # Errors
+    /// When they do not fit together; the text says which.
+    pub fn check<'a>(
         &self,
         windows: &[Standing],
         keyword: Option<&ModelStats>,
@@ -290,6 +293,18 @@ impl Roster {
                 spec.name, spec.of
             )));
         }
+        if let Some(from) = self.position(&spec.of, Kind::Event) {
+            let is_kept = matches!(&windows[of], Standing::Keep { .. });
+            let is_spec = |at: usize| matches!(&self.0[at].how, How::Derived { spec: old } if std::ptr::eq(&**old, spec));
+            let goes_on = self.position(&spec.name, spec.kind).is_some_and(is_spec);
+            let same = self.0[from].stats.info().labels == known[of].labels;
+            if goes_on && !(is_kept && same) {
+                return Err(unfit(format!(
+                    "'{}' follows '{}', whose labels change; say how it follows the new ones",
+                    spec.name, spec.of
+                )));
+            }
+        }
         if spec.from.len() != spec.labels.len() {
             return Err(unfit(format!(
                 "'{}' has {} labels, and it is said where {} of them come from",
@@ -304,18 +319,6 @@ impl Roster {
                 "'{}' follows label {place} of '{}', which has {labels}",
                 spec.name, spec.of
             )));
-        }
-        if let Some(from) = self.position(&spec.of, Kind::Event) {
-            let is_kept = matches!(&windows[of], Standing::Keep { .. });
-            let is_spec = |at: usize| matches!(&self.0[at].how, How::Derived { spec: old } if std::ptr::eq(&**old, spec));
-            let goes_on = self.position(&spec.name, spec.kind).is_some_and(is_spec);
-            let same = self.0[from].stats.info().labels == known[of].labels;
-            if goes_on && !(is_kept && same) {
-                return Err(unfit(format!(
-                    "'{}' follows '{}', whose labels change; say how it follows the new ones",
-                    spec.name, spec.of
-                )));
-            }
         }
         Ok(())
     }

@@ -105,7 +105,8 @@ impl Pipeline {
     /// Starts to listen.
     ///
     /// # Errors
-    /// When the system gives no thread. A source that does not open is no error: it is reported.
+    /// When the system gives no thread, or the engine was made for other models. A source that does not
+    /// open is no error: it is reported.
     pub fn start(setup: Setup, report: Reporter) -> std::io::Result<Self> {
         let Setup {
             spec,
@@ -133,7 +134,8 @@ impl Pipeline {
                 .map(|stream| stream.stats().clone())
                 .collect(),
         ));
-        let roster = Mutex::new(Roster::new(&windows));
+        let roster = Roster::new(&windows);
+        roster.check(&roster.standing(), stats.keyword.as_deref(), &engine)?;
         let recogniser = Recogniser::new(Parts {
             front,
             keyword: keyword.map(|model| model.slot),
@@ -170,7 +172,7 @@ impl Pipeline {
         Ok(Pipeline {
             orders,
             stats,
-            roster,
+            roster: Mutex::new(roster),
             ended,
         })
     }

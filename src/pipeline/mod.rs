@@ -20,6 +20,8 @@
 //! sound. Outputs are unknown here.
 
 mod change;
+#[cfg(test)]
+mod changing;
 mod episodes;
 mod listener;
 mod load;

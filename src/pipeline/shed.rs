@@ -258,4 +258,52 @@ mod tests {
             run(&mut shed, 0, LAST_PAUSE + 1, false);
         }
     }
+
+    /// Three models: a dear one, one of prompts that costs next to nothing, and a dearer one.
+    fn with_prompts(model: usize) -> Option<Rank> {
+        Some(Rank {
+            is_prompt: model == 1,
+            cost: [0.5, 0.001, 0.9][model],
+        })
+    }
+
+    #[test]
+    fn prompts_give_way_first_whatever_they_cost_and_then_the_dearest() {
+        let mut shed = Shedding::new(3);
+        let mut behind = |model: usize| {
+            let mut given_up = None;
+            for _ in 0..11 {
+                given_up = given_up.or(shed.note(model, true, with_prompts));
+            }
+            given_up
+        };
+        assert_eq!(behind(1), None, "nobody makes room for prompts");
+        assert_eq!(behind(2), Some(1), "even the dearest has them make room");
+        assert_eq!(behind(0), Some(2));
+        assert_eq!(behind(0), None);
+    }
+
+    #[test]
+    fn a_model_that_takes_nothing_is_not_set_aside() {
+        let mut shed = Shedding::new(3);
+        let rank = |model: usize| with_prompts(model).filter(|rank| !rank.is_prompt);
+        let given_up: Vec<usize> = (0..11).filter_map(|_| shed.note(0, true, rank)).collect();
+        assert_eq!(given_up, [2]);
+    }
+
+    #[test]
+    fn what_is_aside_stays_so_when_others_come_and_go() {
+        let mut shed = Shedding::new(3);
+        run(&mut shed, 1, 11, true);
+        assert_eq!(shed.aside(), Some((2, 1)));
+        let mut next = Shedding::new(4);
+        next.carry_over(&shed, [None, Some(2), Some(1), None].into_iter());
+        assert_eq!(next.aside(), Some((1, 2)));
+        assert_eq!(run(&mut next, 1, FIRST_PAUSE, false), 0);
+        // The one that it has made room for is gone.
+        let mut next = Shedding::new(2);
+        next.carry_over(&shed, [Some(0), Some(2)].into_iter());
+        assert_eq!(next.aside(), None);
+        assert_eq!(run(&mut next, 1, 1, false), 1);
+    }
 }

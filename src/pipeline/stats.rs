@@ -576,6 +576,42 @@ mod tests {
     }
 
     #[test]
+    fn a_model_goes_on_counting_under_other_labels() {
+        let labels = |names: &[&str]| -> Arc<[Arc<str>]> {
+            names.iter().map(|name| Arc::from(*name)).collect()
+        };
+        let info = ModelInfo {
+            name: "clap".into(),
+            sha256: "".into(),
+            task: Task::Prompt,
+            labels: labels(&["a", "b"]),
+            input: crate::models::Input::LogMel,
+            window_frames: 1000,
+            parameters: 0,
+            licence: "Apache-2.0".into(),
+        };
+        let before = ModelStats::windowed(info, 1000, 200).serving(Kind::Prompt, Arc::default());
+        before.show(&[0.2, 0.7], 0.0);
+        before.times.record(Duration::from_millis(1));
+        let after = before.with_labels(labels(&["b", "c"]), [None, Some(0.4)].into());
+        after.skip();
+        after.gate();
+        assert_eq!((after.times.count(), before.skipped()), (1, 1));
+        let shown = after.top(2);
+        assert_eq!((&*shown[0].label, shown[0].score), ("b", 0.7));
+        assert_eq!((&*shown[1].label, shown[1].score), ("c", 0.0));
+        assert_eq!(after.known().thresholds[1], Some(0.4));
+        let status = after.status();
+        assert_eq!((status.labels, status.gated), (2, 1));
+        assert_eq!(status.windows_s, Some((10.0, 2.0)));
+
+        let stats = Stats::new("mic", None, vec![Arc::new(after)]);
+        assert_eq!(stats.windows_judged(), Some(2), "one scored, one left out");
+        stats.set_windows(vec![Arc::new(before.with_labels([].into(), [].into()))]);
+        assert_eq!(stats.windows_judged(), None, "nothing is asked");
+    }
+
+    #[test]
     fn this_process_has_memory_and_time() {
         assert!(rss_bytes() > 1 << 20);
         let mut busy = 0_u64;

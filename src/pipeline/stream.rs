@@ -129,6 +129,10 @@ impl WindowStream {
 
     /// Puts other labels in force.
     pub(super) fn set_labels(&mut self, stats: Arc<ModelStats>) {
+        // Faults of the old labels are over, and without any there is nothing to fail at.
+        if self.foreign >= FOREIGN || stats.info().labels.is_empty() {
+            self.fault = None;
+        }
         self.stats = stats;
         self.foreign = 0;
         self.looks = LOOKS;
@@ -142,21 +146,22 @@ impl WindowStream {
     /// soon stands out no more, and yet it has not ended; only where nothing can be made out at all it
     /// has.
     pub(super) fn passes(&mut self, gate: &Gate, is_open: bool) -> bool {
-        if !self.gated {
+        // One that has failed is asked until it is well again: a fault must not outlast its cause.
+        if !self.gated || self.fault.is_some() {
             return true;
         }
         let (start, end) = self.windows.span();
         let hop = (self.windows.hop_frames() * HOP) as u64;
         let reach = ((end.0 - start.0) / 2).max(hop);
         let from = SampleIdx(end.0.saturating_sub(reach));
-        if !gate.is_audible_after(from) {
+        if !gate.is_audible_since(from) {
             return false;
         }
         if self.looks > 0 {
             self.looks -= 1;
             return true;
         }
-        is_open || gate.stood_out_after(from)
+        is_open || gate.stood_out_since(from)
     }
 
     /// Forgets everything heard.

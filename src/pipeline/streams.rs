@@ -13,7 +13,6 @@ use crate::detect::{Gate, LevelMeter};
 use crate::event::Kind;
 
 /// One stream, with or without a model of its own.
-#[expect(clippy::large_enum_variant, reason = "there are a handful of them")]
 pub(super) enum Stream {
     Scored(WindowStream),
     Derived(DerivedStream),
@@ -162,6 +161,9 @@ impl WindowStreams {
     }
 
     /// Takes one hop of samples that ends at `end`. Allocates nothing.
+    ///
+    /// A stream without labels keeps its history too: a copy of 10 ms costs nothing to speak of, and a
+    /// label that is added is held against the last seconds at once.
     pub fn samples(&mut self, end: SampleIdx, hop: &[f32]) {
         self.pcm.push(hop);
         for stream in self.scored_mut() {
@@ -242,6 +244,8 @@ impl WindowStreams {
         stream.unasked = (!stream.is_asked).then_some(span);
         if !stream.is_asked {
             stream.stats.gate();
+            // A model that is not asked keeps up.
+            self.shed.note(at, false, |_| None);
             return;
         }
         let WindowStream {

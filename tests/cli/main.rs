@@ -3,6 +3,7 @@
 
 mod calibrate;
 mod hark;
+mod prompt_test;
 mod score;
 mod wav;
 

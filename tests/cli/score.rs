@@ -104,11 +104,62 @@ fn a_single_prompt_gets_everything_until_the_background_competes() {
     assert_eq!(alone, 1.0);
     let (among, same) = of(&["--background", "--json", &file]);
     assert!(among > 0.0 && among < 0.5, "{among}");
-    assert_eq!(similarity, same);
+    // More phrases in a batch add up in another order.
+    assert!((similarity - same).abs() < 1e-6, "{similarity} {same}");
     let (_, bare) = of(&["--template", "{}", "--json", &file]);
     let both = ["--template", "{}", "--template", "This is a sound of {}."];
     let (_, averaged) = of(&[&both[..], &["--json", &file]].concat());
     assert!(bare != similarity && averaged != bare && averaged != similarity);
+}
+
+#[test]
+fn keywords_become_sentences_where_it_is_asked_for() {
+    let hark = Hark::new();
+    let (model, file) = (fixture("clap-unfused"), sound("alarm48k.flac"));
+    let similarity = |more: &[&str]| -> f64 {
+        let ran = score(
+            &hark,
+            &model,
+            &["dog bark"],
+            &[more, &["--json", &file]].concat(),
+        );
+        ran.check(0);
+        let similarity = &ran.windows()[0]["scores"][0]["similarity"];
+        similarity.as_f64().unwrap()
+    };
+    let sentences = [
+        "The sound of a dog barking.",
+        "A dog is barking.",
+        "This is a sound of a dog barking.",
+    ];
+    let ran = score(
+        &hark,
+        &model,
+        &sentences,
+        &["--template", "{}", "--json", &file],
+    );
+    let entries = ran.windows()[0]["scores"].clone();
+    let cosines = entries.as_array().unwrap().iter();
+    let (least, most) = cosines
+        .map(|entry| entry["similarity"].as_f64().unwrap())
+        .fold((1.0, -1.0), |(least, most): (f64, f64), cosine| {
+            (least.min(cosine), most.max(cosine))
+        });
+    let expanded = similarity(&["--sentences"]);
+    let bare = similarity(&[]);
+    assert!(expanded != bare);
+    // A mean at length 1 is at least as near as the least of them, and little nearer than the best.
+    assert!(
+        least <= expanded && expanded <= 1.5 * most,
+        "{least} {expanded} {most}"
+    );
+    score(
+        &hark,
+        &model,
+        &["dog"],
+        &["--sentences", "--template", "{}", &file],
+    )
+    .check_error(2, "--sentences");
 }
 
 #[test]

@@ -18,6 +18,7 @@ import front_ends
 import sound
 import wav2vec2_family
 import whisper_family
+import zero_shot
 
 FIXTURES = pathlib.Path(__file__).resolve().parent / "fixtures"
 
@@ -27,6 +28,8 @@ CASES = {
     **wav2vec2_family.CASES,
     **whisper_family.CASES,
     **clap_family.CASES,
+    # Listens with the checkpoints above.
+    "zero-shot": zero_shot.make,
     **ecapa_family.CASES,
 }
 

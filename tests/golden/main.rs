@@ -13,3 +13,4 @@ mod speech;
 mod spoil;
 mod support;
 mod whisper;
+mod zero_shot;

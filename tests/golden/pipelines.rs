@@ -12,7 +12,7 @@ use crate::support::{Fixture, golden, max_abs_diff};
 const TOLERANCE: f32 = 5e-6;
 
 /// The only line that `hark` prints for these arguments.
-fn hark(arguments: &[&str]) -> Value {
+pub fn hark(arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_hark"))
         .args(arguments)
         .output()

@@ -1,15 +1,16 @@
-//! What `hark score` asks the text tower: prompts in templates, and the background.
+//! What `hark score` asks the text tower: prompts and background in templates, or as sentences.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io::{IsTerminal, stderr};
 use std::path::Path;
 
 use indicatif::ProgressBar;
 
-use super::background;
 use crate::cli::UsageError;
 use crate::models::ModelError;
-use crate::models::clap::{ClapText, normalise};
+use crate::models::clap::{ClapText, mean_embedding};
+use crate::models::prompt::{background, sentences};
 
 /// The template of the zero-shot-audio-classification pipeline of transformers.
 const TEMPLATE: &str = "This is a sound of {}.";
@@ -22,11 +23,69 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Fewer phrases than this need no bar.
 const MANY: usize = 100;
 
-/// Prompts, templates and background, checked.
+/// What becomes of a phrase before it is embedded; several texts are averaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forms {
+    /// It is put into each of these.
+    Templates(Vec<String>),
+    /// A keyword is expanded to sentences, a sentence is itself.
+    Sentences,
+}
+
+impl Forms {
+    /// What the command line asks for; without templates, that of the reference.
+    pub fn of(templates: &[String], sentences: bool) -> Self {
+        match (sentences, templates) {
+            (true, _) => Forms::Sentences,
+            (false, []) => Forms::Templates(vec![TEMPLATE.to_owned()]),
+            (false, given) => Forms::Templates(given.to_vec()),
+        }
+    }
+
+    fn check(&self) -> Result<(), UsageError> {
+        let Forms::Templates(templates) = self else {
+            return Ok(());
+        };
+        for template in templates {
+            plain("--template", template)?;
+            if template.matches(PLACE).count() != 1 {
+                return Err(UsageError(format!(
+                    "--template: expected a sentence with one {PLACE} for the prompt, got '{}'",
+                    brief(template)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The texts that stand for a phrase.
+    fn texts(&self, phrase: &str) -> Vec<String> {
+        match self {
+            Forms::Templates(templates) => {
+                let filled = templates
+                    .iter()
+                    .map(|template| template.replacen(PLACE, phrase, 1));
+                filled.collect()
+            }
+            Forms::Sentences => sentences(phrase),
+        }
+    }
+}
+
+impl fmt::Display for Forms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Forms::Templates(templates) => write!(f, "in {} templates", templates.len()),
+            Forms::Sentences => write!(f, "as sentences"),
+        }
+    }
+}
+
+/// Prompts, what becomes of them, and the background, checked.
 #[derive(Debug)]
 pub struct Phrases {
     prompts: Vec<String>,
-    templates: Vec<String>,
+    forms: Forms,
     background: bool,
 }
 
@@ -39,7 +98,7 @@ impl Phrases {
     pub fn new(
         prompts: &[String],
         file: Option<&Path>,
-        templates: &[String],
+        forms: Forms,
         background: bool,
     ) -> Result<Self, UsageError> {
         let mut prompts = prompts.to_vec();
@@ -65,38 +124,29 @@ impl Phrases {
                 )));
             }
         }
-        let templates = match templates {
-            [] => vec![TEMPLATE.to_owned()],
-            given => given.to_vec(),
-        };
-        for template in &templates {
-            plain("--template", template)?;
-            if template.matches(PLACE).count() != 1 {
-                return Err(UsageError(format!(
-                    "--template: expected a sentence with one {PLACE} for the prompt, got '{}'",
-                    brief(template)
-                )));
-            }
-        }
+        forms.check()?;
         let phrases = Phrases {
             prompts,
-            templates,
+            forms,
             background,
         };
-        let count = phrases
-            .labels()
-            .count()
-            .saturating_mul(phrases.templates.len());
+        let count: usize = match &phrases.forms {
+            Forms::Templates(templates) => {
+                let labels = phrases.labels().count();
+                labels.saturating_mul(templates.len())
+            }
+            Forms::Sentences => phrases.labels().map(|label| sentences(label).len()).sum(),
+        };
         if count > MAX_PHRASES {
+            let behind = if background {
+                " and the background"
+            } else {
+                ""
+            };
             return Err(UsageError(format!(
-                "expected at most {MAX_PHRASES} phrases, got {count}: {} prompts{} in {} templates",
+                "expected at most {MAX_PHRASES} phrases, got {count}: {} prompts{behind} {}",
                 phrases.prompts.len(),
-                if background {
-                    " and the background"
-                } else {
-                    ""
-                },
-                phrases.templates.len()
+                phrases.forms
             )));
         }
         Ok(phrases)
@@ -110,38 +160,41 @@ impl Phrases {
     /// The prompts, then the background.
     fn labels(&self) -> impl Iterator<Item = &str> {
         let background: &[&str] = match self.background {
-            true => &background::PHRASES,
+            true => background(),
             false => &[],
         };
         let prompts = self.prompts.iter().map(String::as_str);
         prompts.chain(background.iter().copied())
     }
 
-    /// One embedding for each prompt, then for each phrase of the background: the mean over the
-    /// templates, of length 1.
+    /// One embedding for each prompt, then for each phrase of the background: the mean over its texts, of
+    /// length 1.
     ///
     /// # Errors
     /// When a phrase is too long for the tower, or the tower fails.
     pub fn embed(&self, text: &ClapText) -> anyhow::Result<Vec<Vec<f32>>> {
-        let mut sentences = Vec::new();
+        let mut texts = Vec::new();
+        let mut counts = Vec::new();
         for label in self.labels() {
-            for template in &self.templates {
-                let sentence = template.replacen(PLACE, label, 1);
+            let forms = self.forms.texts(label);
+            for form in &forms {
                 text.tokenizer()
-                    .encode(&sentence)
+                    .encode(form)
                     .map_err(|error| UsageError(format!("--prompt '{}': {error}", brief(label))))?;
-                sentences.push(sentence);
             }
+            counts.push(forms.len());
+            texts.extend(forms);
         }
-        let bar = match sentences.len() >= MANY && stderr().is_terminal() {
-            true => ProgressBar::new(sentences.len() as u64),
+        let bar = match texts.len() >= MANY && stderr().is_terminal() {
+            true => ProgressBar::new(texts.len() as u64),
             false => ProgressBar::hidden(),
         };
-        let embeddings = text.embed_all(&sentences, &mut |done| bar.set_position(done as u64));
+        let embeddings = text.embed_all(&texts, &mut |done| bar.set_position(done as u64));
         bar.finish_and_clear();
-        let embeddings: Vec<Vec<f32>> = embeddings?
-            .chunks_exact(self.templates.len())
-            .map(mean)
+        let mut embeddings = embeddings?.into_iter();
+        let embeddings: Vec<Vec<f32>> = counts
+            .into_iter()
+            .map(|count| mean_embedding(&embeddings.by_ref().take(count).collect::<Vec<_>>()))
             .collect();
         let is_number = |value: &f32| value.is_finite();
         if !embeddings.iter().flatten().all(is_number) {
@@ -152,20 +205,6 @@ impl Phrases {
         }
         Ok(embeddings)
     }
-}
-
-/// The mean of embeddings, of length 1.
-fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
-    if let [one] = embeddings {
-        return one.clone();
-    }
-    let mut sum = vec![0.0; embeddings.first().map_or(0, Vec::len)];
-    for embedding in embeddings {
-        for (sum, value) in sum.iter_mut().zip(embedding) {
-            *sum += value;
-        }
-    }
-    normalise(sum)
 }
 
 /// Refuses control characters, which no phrase has and a terminal obeys.
@@ -222,10 +261,32 @@ mod tests {
                 .map(|text| text.to_string())
                 .collect::<Vec<_>>()
         };
-        let error = Phrases::new(&owned(prompts), None, &owned(templates), true)
-            .unwrap_err()
-            .to_string();
+        let error = Phrases::new(
+            &owned(prompts),
+            None,
+            Forms::of(&owned(templates), false),
+            true,
+        )
+        .unwrap_err()
+        .to_string();
         assert!(error.contains(expected), "{error}");
+    }
+
+    fn templates() -> Forms {
+        Forms::of(&[], false)
+    }
+
+    #[test]
+    fn a_phrase_goes_into_the_template_of_the_reference_unless_asked_otherwise() {
+        assert_eq!(
+            templates().texts("dog bark"),
+            ["This is a sound of dog bark."]
+        );
+        let given = Forms::of(&["{}".to_owned(), "a {}".to_owned()], false);
+        assert_eq!(given.texts("dog"), ["dog", "a dog"]);
+        let expanded = Forms::of(&[], true).texts("dog bark");
+        assert_eq!(expanded[0], "The sound of a dog barking.");
+        assert!(expanded.len() > 1);
     }
 
     #[test]
@@ -239,7 +300,7 @@ mod tests {
         check(&["a dog"], &["{}\n"], "--template: expected plain words");
         let many: Vec<String> = (0..MAX_PHRASES).map(|n| format!("sound {n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        check(&many, &[], "at most 4096 phrases, got 4116");
+        check(&many, &[], "at most 4096 phrases, got 4226");
         check(&many[..2000], &["{}", "a {}", "the {}"], "in 3 templates");
     }
 
@@ -248,26 +309,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("prompts.txt");
         std::fs::write(&file, "# sounds\n a dog \n\nglass breaking\r\n").unwrap();
-        let phrases = Phrases::new(&["rain".to_owned()], Some(&file), &[], false).unwrap();
+        let phrases = Phrases::new(&["rain".to_owned()], Some(&file), templates(), false).unwrap();
         assert_eq!(phrases.prompts(), ["rain", "a dog", "glass breaking"]);
         std::fs::write(&file, "#\n").unwrap();
-        let error = Phrases::new(&[], Some(&file), &[], false).unwrap_err();
+        let error = Phrases::new(&[], Some(&file), templates(), false).unwrap_err();
         assert!(error.to_string().contains("got none"), "{error}");
-        let error = Phrases::new(&[], Some(Path::new("/no/such")), &[], false).unwrap_err();
+        let error = Phrases::new(&[], Some(Path::new("/no/such")), templates(), false).unwrap_err();
         assert!(error.to_string().contains("/no/such"), "{error}");
-    }
-
-    #[test]
-    fn the_background_is_a_table_of_different_phrases() {
-        let different: HashSet<_> = background::PHRASES.iter().collect();
-        assert_eq!(different.len(), background::PHRASES.len());
-    }
-
-    #[test]
-    fn templates_are_averaged_on_the_sphere() {
-        assert_eq!(mean(&[vec![1.0, 0.0]]), [1.0, 0.0]);
-        let half = std::f32::consts::FRAC_1_SQRT_2;
-        let between = mean(&[vec![1.0, 0.0], vec![0.0, 1.0]]);
-        assert!(between.iter().all(|value| (value - half).abs() < 1e-6));
     }
 }

@@ -42,6 +42,20 @@ pub fn similarity(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
+/// The mean of embeddings, of length 1; that of one is itself.
+pub fn mean_embedding(embeddings: &[Vec<f32>]) -> Vec<f32> {
+    if let [one] = embeddings {
+        return one.clone();
+    }
+    let mut sum = vec![0.0; embeddings.first().map_or(0, Vec::len)];
+    for embedding in embeddings {
+        for (sum, value) in sum.iter_mut().zip(embedding) {
+            *sum += value;
+        }
+    }
+    normalise(sum)
+}
+
 /// From what a tower gives to the common space.
 struct Projection {
     linear1: Linear,
@@ -145,6 +159,15 @@ mod tests {
         assert_eq!(normalise(vec![3.0, -4.0]), [0.6, -0.8]);
         assert_eq!(normalise(vec![0.0; 3]), [0.0; 3]);
         assert_eq!(similarity(&[0.6, -0.8], &[0.0, -1.0]), 0.8);
+    }
+
+    #[test]
+    fn embeddings_are_averaged_on_the_sphere() {
+        assert_eq!(mean_embedding(&[vec![1.0, 0.0]]), [1.0, 0.0]);
+        let half = std::f32::consts::FRAC_1_SQRT_2;
+        let between = mean_embedding(&[vec![1.0, 0.0], vec![0.0, 1.0]]);
+        assert!(between.iter().all(|value| (value - half).abs() < 1e-6));
+        assert!(mean_embedding(&[]).is_empty());
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub struct PhraseCache {
     tokenizer: [u8; 32],
     /// Files in the folder, once they were counted.
     entries: Option<usize>,
+    max_entries: usize,
 }
 
 impl PhraseCache {
@@ -41,6 +42,7 @@ impl PhraseCache {
             dir: cache.join("phrases").join(sha256),
             tokenizer,
             entries: None,
+            max_entries: MAX_ENTRIES,
         }
     }
 
@@ -71,7 +73,7 @@ impl PhraseCache {
     pub fn put(&mut self, text: &str, embedding: &[f32]) -> io::Result<()> {
         std::fs::create_dir_all(&self.dir)?;
         self.make_room()?;
-        write_beside(&self.path(text), &encode(text, embedding), false)
+        write_beside(&self.path(text), &encode(text, embedding))
     }
 
     /// Removes the oldest tenth where there are too many.
@@ -81,7 +83,7 @@ impl PhraseCache {
             None => std::fs::read_dir(&self.dir)?.count(),
         };
         self.entries = Some(entries + 1);
-        if entries < MAX_ENTRIES {
+        if entries < self.max_entries {
             return Ok(());
         }
         let mut files = Vec::new();
@@ -93,7 +95,7 @@ impl PhraseCache {
             }
         }
         files.sort();
-        let keep = MAX_ENTRIES - MAX_ENTRIES / 10;
+        let keep = self.max_entries - self.max_entries.div_ceil(10);
         let surplus = files.len().saturating_sub(keep);
         for (_, path) in &files[..surplus] {
             match std::fs::remove_file(path) {
@@ -140,17 +142,15 @@ fn decode(bytes: &[u8], text: &str) -> Option<Vec<f32>> {
     whole.then_some(embedding)
 }
 
-/// Writes a file beside its place and renames it; `durable` waits for the disk before.
-fn write_beside(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+/// Writes a file beside its place and renames it. The disk is not waited for: what a loss of power
+/// leaves is found out by its checksum.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     /// Tells the writers of one process apart.
     static WRITERS: AtomicU64 = AtomicU64::new(0);
     let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
     let beside = path.with_extension(format!("{}-{writer}.tmp", std::process::id()));
     let written = File::create(&beside)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            if durable { file.sync_all() } else { Ok(()) }
-        })
+        .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
         // What is left of it would only take room; that it could not be written is what is told.
@@ -159,10 +159,115 @@ fn write_beside(path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
     written
 }
 
-/// Writes a file that outlasts a loss of power, with the folder that it lies in.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or_else(|| Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    write_beside(path, bytes, true)?;
-    File::open(dir)?.sync_all()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(dir: &Path) -> PhraseCache {
+        PhraseCache::new(dir, "abc", [7; 32])
+    }
+
+    #[test]
+    fn what_is_kept_is_found_by_model_tokenizer_and_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = cache(dir.path());
+        assert_eq!(kept.get("a dog"), None);
+        kept.put("a dog", &[0.6, -0.8]).unwrap();
+        kept.put("", &[1.0]).unwrap();
+        assert_eq!(kept.get("a dog"), Some(vec![0.6, -0.8]));
+        assert_eq!(cache(dir.path()).get(""), Some(vec![1.0]));
+        assert_eq!(kept.get("a cat"), None);
+        assert_eq!(
+            PhraseCache::new(dir.path(), "abd", [7; 32]).get("a dog"),
+            None
+        );
+        assert_eq!(
+            PhraseCache::new(dir.path(), "abc", [8; 32]).get("a dog"),
+            None
+        );
+        kept.put("a dog", &[0.8, 0.6]).unwrap();
+        assert_eq!(kept.get("a dog"), Some(vec![0.8, 0.6]));
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_good_as_none_and_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = cache(dir.path());
+        kept.put("a dog", &[0.6, -0.8]).unwrap();
+        let path = kept.path("a dog");
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            std::fs::write(&path, &damaged).unwrap();
+            assert_eq!(kept.get("a dog"), None, "byte {at}");
+            std::fs::write(&path, &whole[..at]).unwrap();
+            assert_eq!(kept.get("a dog"), None, "{at} bytes");
+        }
+        // Whole, but of another text or no embedding.
+        std::fs::write(&path, encode("a cat", &[0.6, -0.8])).unwrap();
+        assert_eq!(kept.get("a dog"), None);
+        std::fs::write(&path, encode("a dog", &[0.6, f32::NAN])).unwrap();
+        assert_eq!(kept.get("a dog"), None);
+        std::fs::write(&path, encode("a dog", &[])).unwrap();
+        assert_eq!(kept.get("a dog"), None);
+        kept.put("a dog", &[0.6, -0.8]).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
+    }
+
+    #[test]
+    fn writers_at_the_same_time_leave_whole_files() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut kept = cache(dir.path());
+                    for n in 0..50 {
+                        let text = format!("sound {}", n % 5);
+                        kept.put(&text, &[n as f32 % 5.0; 64]).unwrap();
+                        assert_eq!(kept.get(&text), Some(vec![n as f32 % 5.0; 64]));
+                    }
+                });
+            }
+        });
+        assert_eq!(
+            std::fs::read_dir(cache(dir.path()).dir()).unwrap().count(),
+            5
+        );
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut kept = cache(dir.path());
+        kept.max_entries = 10;
+        for n in 0..10u64 {
+            let text = format!("sound {n}");
+            kept.put(&text, &[1.0]).unwrap();
+            let file = File::options().write(true).open(kept.path(&text)).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(n);
+            file.set_modified(time).unwrap();
+        }
+        kept.put("sound 10", &[1.0]).unwrap();
+        let there = |n: usize| kept.get(&format!("sound {n}")).is_some();
+        assert!(!there(0) && (1..=10).all(there));
+        for n in 11..40 {
+            kept.put(&format!("sound {n}"), &[1.0]).unwrap();
+        }
+        let count = std::fs::read_dir(kept.dir()).unwrap().count();
+        assert!((9..=10).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        cache(&file).put("a dog", &[1.0]).unwrap_err();
+        let mut kept = cache(dir.path());
+        // A folder cannot be replaced by a file.
+        std::fs::create_dir_all(kept.path("a dog").join("inside")).unwrap();
+        kept.put("a dog", &[1.0]).unwrap_err();
+        assert_eq!(std::fs::read_dir(kept.dir()).unwrap().count(), 1);
+    }
 }

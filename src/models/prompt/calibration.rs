@@ -212,7 +212,7 @@ impl Calibrations {
         let path = Self::path(data, sha256);
         let text = toml::to_string(self)
             .map_err(|error| ModelError::Format(format!("{}: {error}", path.display())))?;
-        super::cache::write_whole(&path, text.as_bytes())
+        crate::config::replace(&path, text.as_bytes())
             .map_err(|error| ModelError::Read(format!("{}: {error}", path.display())))
     }
 
@@ -238,5 +238,132 @@ impl Calibrations {
     /// Forgets that of a name.
     pub fn remove(&mut self, name: &str) {
         self.prompt.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::prompt::Prompt;
+
+    fn prompt(phrases: &[&str]) -> Prompt {
+        Prompt {
+            name: "my \"doorbell\"".into(),
+            phrases: phrases.iter().map(ToString::to_string).collect(),
+            threshold: 0.5,
+        }
+    }
+
+    /// Margins and targets as the fit sees them.
+    fn points(positives: &[f32], negatives: &[f32]) -> Vec<(f64, f64)> {
+        let (p, n) = (positives.len() as f64, negatives.len() as f64);
+        let positive = positives
+            .iter()
+            .map(|&m| (f64::from(m), (p + 1.0) / (p + 2.0)));
+        let negative = negatives.iter().map(|&m| (f64::from(m), 1.0 / (n + 2.0)));
+        positive.chain(negative).collect()
+    }
+
+    #[track_caller]
+    fn check_least(positives: &[f32], negatives: &[f32]) -> Calibration {
+        let fitted = Calibration::fit(positives, negatives).unwrap();
+        let points = points(positives, negatives);
+        let (slope, offset) = (f64::from(fitted.slope), f64::from(fitted.offset));
+        let least = loss(&points, slope, offset);
+        for (by_slope, by_offset) in [(0.01, 0.0), (-0.01, 0.0), (0.0, 0.01), (0.0, -0.01)] {
+            let beside = loss(&points, slope + by_slope, offset + by_offset);
+            assert!(beside > least - 1e-9, "{fitted:?}: {least} {beside}");
+        }
+        fitted
+    }
+
+    #[test]
+    fn the_fit_has_the_least_loss() {
+        check_least(&[1.0, 2.0, 3.0, 0.5], &[-3.0, -1.0, 0.0, 0.7, -2.0]);
+        check_least(&[40.0, 60.0], &[-50.0, -20.0, 10.0]);
+        let many: Vec<f32> = (0..500).map(|n| (n as f32 * 0.37).sin() - 4.0).collect();
+        let fitted = check_least(&[1.0, 1.5, 2.0], &many);
+        assert!(
+            fitted.log_odds(1.0) > 0.0 && fitted.log_odds(-3.0) < 0.0,
+            "{fitted:?}"
+        );
+    }
+
+    #[test]
+    fn a_few_clips_make_no_certainty() {
+        let fitted = check_least(&[5.0], &[-5.0]);
+        // The targets are 2/3 and 1/3.
+        assert!(
+            (fitted.log_odds(5.0) - 2.0f32.ln()).abs() < 1e-3,
+            "{fitted:?}"
+        );
+        assert!(
+            (fitted.log_odds(-5.0) + 2.0f32.ln()).abs() < 1e-3,
+            "{fitted:?}"
+        );
+    }
+
+    #[test]
+    fn clips_that_do_not_tell_have_no_fit() {
+        assert_eq!(Calibration::fit(&[], &[1.0]), None);
+        assert_eq!(Calibration::fit(&[1.0], &[]), None);
+        assert_eq!(Calibration::fit(&[f32::NAN], &[1.0]), None);
+        assert_eq!(Calibration::fit(&[-1.0, -2.0], &[1.0, 2.0]), None);
+        assert_eq!(Calibration::fit(&[1.0, 1.0], &[1.0, 1.0]), None);
+    }
+
+    #[test]
+    fn calibrations_hold_for_their_phrases_and_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut known = Calibrations::load(dir.path(), "abc").unwrap();
+        assert_eq!(known, Calibrations::default());
+        let fitted = Calibration {
+            slope: 1.5,
+            offset: -0.25,
+        };
+        known.set(&prompt(&["a bell", "ding"]), fitted);
+        known.save(dir.path(), "abc").unwrap();
+        let read = Calibrations::load(dir.path(), "abc").unwrap();
+        assert_eq!(read.of(&prompt(&["a bell", "ding"])), Some(fitted));
+        assert_eq!(read.of(&prompt(&["a bell"])), None);
+        assert_eq!(
+            Calibrations::load(dir.path(), "abd").unwrap(),
+            Calibrations::default()
+        );
+        known.remove("my \"doorbell\"");
+        assert_eq!(known, Calibrations::default());
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Calibrations::path(dir.path(), "abc");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for (text, expected) in [
+            ("[prompt.a]\nphrases = 7", "phrases"),
+            (
+                "[prompt.a]\nphrases = []\nslope = -1.0\noffset = 0.0",
+                "a slope above 0",
+            ),
+            (
+                "[prompt.a]\nphrases = []\nslope = 1.0\noffset = nan",
+                "an offset",
+            ),
+            ("[other]", "other"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = Calibrations::load(dir.path(), "abc")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("abc.toml") && error.contains(expected),
+                "{error}"
+            );
+        }
+        std::fs::write(&path, " ".repeat(2 << 20)).unwrap();
+        let error = Calibrations::load(dir.path(), "abc")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("at most"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::cache::PhraseCache;
 use super::{InstalledClap, Prompt, PromptSet, background, sentences};
 use crate::models::ModelError;
-use crate::models::clap::{ClapText, LogitScale, normalise};
+use crate::models::clap::{ClapText, LogitScale, mean_embedding};
 use crate::models::layout::Layout;
 
 /// The files that say how a text becomes tokens, and how many of them are heard.
@@ -150,7 +150,7 @@ impl PhraseEmbedder {
             .iter()
             .map(|prompt| {
                 let own: Vec<Vec<f32>> = embeddings.by_ref().take(prompt.phrases.len()).collect();
-                mean(&own)
+                mean_embedding(&own)
             })
             .collect())
     }
@@ -191,7 +191,7 @@ impl PhraseEmbedder {
             .map(|group| {
                 let (own, others) = rest.split_at(group.len());
                 rest = others;
-                mean(own)
+                mean_embedding(own)
             })
             .collect())
     }
@@ -218,20 +218,6 @@ impl PhraseEmbedder {
     }
 }
 
-/// The mean of embeddings, of length 1.
-pub(super) fn mean(embeddings: &[Vec<f32>]) -> Vec<f32> {
-    if let [one] = embeddings {
-        return one.clone();
-    }
-    let mut sum = vec![0.0; embeddings.first().map_or(0, Vec::len)];
-    for embedding in embeddings {
-        for (sum, value) in sum.iter_mut().zip(embedding) {
-            *sum += value;
-        }
-    }
-    normalise(sum)
-}
-
 /// A checksum over the files that make tokens.
 fn fingerprint(dir: &Path) -> Result<[u8; 32], ModelError> {
     let mut hash = Sha256::new();
@@ -247,4 +233,178 @@ fn fingerprint(dir: &Path) -> Result<[u8; 32], ModelError> {
         }
     }
     Ok(hash.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::clap::Clap;
+
+    fn fixture(case: &str) -> InstalledClap {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden/fixtures")
+            .join(case);
+        InstalledClap::locate(dir.to_str()).unwrap()
+    }
+
+    fn owned(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(ToString::to_string).collect()
+    }
+
+    fn prompt(name: &str, phrases: &[&str]) -> Prompt {
+        Prompt {
+            name: name.into(),
+            phrases: owned(phrases),
+            threshold: 0.5,
+        }
+    }
+
+    #[test]
+    fn the_tower_is_loaded_for_what_is_not_kept_and_for_nothing_else() {
+        let cache = tempfile::tempdir().unwrap();
+        let clap = fixture("clap-unfused");
+        let texts = owned(&[
+            "a dog barking",
+            "rain",
+            "a dog barking",
+            "This is a sound of glass.",
+        ]);
+        let whole = Clap::load(&clap.layout().unwrap()).unwrap();
+        let expected = whole.text.embed_all(&texts, &mut |_| {}).unwrap();
+
+        let mut first = PhraseEmbedder::open(&clap, cache.path()).unwrap();
+        assert!(!first.is_loaded());
+        let mut steps = Vec::new();
+        let made = first
+            .embed_with(&texts, &mut |done| steps.push(done))
+            .unwrap();
+        assert_eq!(made, expected);
+        assert_eq!((steps.first(), steps.last()), (Some(&0), Some(&4)));
+        assert!(first.is_loaded());
+        first.unload();
+        assert!(!first.is_loaded());
+
+        let mut second = PhraseEmbedder::open(&clap, cache.path()).unwrap();
+        assert_eq!(second.embed(&texts).unwrap(), expected);
+        assert!(!second.is_loaded());
+        second.embed(&owned(&["rain", "snow"])).unwrap();
+        assert!(second.is_loaded());
+        assert!((second.scale() - whole.logit_scale.a.exp()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn another_model_or_another_tokenizer_has_other_embeddings() {
+        let cache = tempfile::tempdir().unwrap();
+        let texts = owned(&["a dog barking"]);
+        let embed = |clap: &InstalledClap| {
+            let mut embedder = PhraseEmbedder::open(clap, cache.path()).unwrap();
+            let made = embedder.embed(&texts).unwrap();
+            (made, embedder.is_loaded())
+        };
+        let (unfused, fused) = (
+            embed(&fixture("clap-unfused")),
+            embed(&fixture("clap-fused")),
+        );
+        assert!(unfused.1 && fused.1 && unfused.0 != fused.0);
+        // The same weights with one more key in the settings of the tokenizer.
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(&fixture("clap-unfused").dir).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+        let settings = copy.path().join("tokenizer_config.json");
+        let text = std::fs::read_to_string(&settings).unwrap();
+        std::fs::write(
+            &settings,
+            text.replacen('{', "{\"model_max_length\": 5, ", 1),
+        )
+        .unwrap();
+        let changed = InstalledClap::locate(copy.path().to_str()).unwrap();
+        assert_eq!(
+            changed.sha256().unwrap(),
+            fixture("clap-unfused").sha256().unwrap()
+        );
+        let mut embedder = PhraseEmbedder::open(&changed, cache.path()).unwrap();
+        embedder.embed(&texts).unwrap();
+        assert!(embedder.is_loaded());
+    }
+
+    const LONG: &str = "a dog barking at another dog ";
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_and_the_cache_need_not_be_there() {
+        let dir = tempfile::tempdir().unwrap();
+        // A folder cannot be made where a file is: what a full disk comes to.
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let clap = fixture("clap-unfused");
+        let mut embedder = PhraseEmbedder::open(&clap, &file).unwrap();
+        let long = LONG.repeat(500);
+        let longer = format!("{long} and then it rains");
+        let made = embedder.embed(&[long, longer]).unwrap();
+        assert_eq!(made[0], made[1]);
+        let tokenizer = embedder.tower().unwrap().tokenizer();
+        let cut = tokenizer.encode_truncated(&LONG.repeat(500)).unwrap();
+        let short = tokenizer.encode("a").unwrap();
+        assert_eq!(cut.len(), tokenizer.max_tokens());
+        assert_eq!((cut.first(), cut.last()), (short.first(), short.last()));
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_prompt_is_the_mean_of_its_phrases_of_length_1() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut embedder = PhraseEmbedder::open(&fixture("clap-unfused"), cache.path()).unwrap();
+        let prompts = [
+            prompt(
+                "dog",
+                &["a dog is barking outside.", "a dog is growling at me."],
+            ),
+            prompt("rain", &["heavy rain is falling now."]),
+        ];
+        let made = embedder.embed_prompts(&prompts).unwrap();
+        let texts: Vec<String> = prompts
+            .iter()
+            .flat_map(|prompt| prompt.phrases.clone())
+            .collect();
+        let each = embedder.embed_phrases(&texts).unwrap();
+        assert_eq!(made[1], each[2]);
+        assert_eq!(made[0], mean_embedding(&each[..2]));
+        let length: f32 = made[0].iter().map(|value| value * value).sum();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
+    }
+
+    #[test]
+    fn a_set_scores_what_its_prompts_are_nearest_to_highest() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut embedder = PhraseEmbedder::open(&fixture("clap-unfused"), cache.path()).unwrap();
+        assert!(embedder.prompt_set(&[], &[]).unwrap().is_empty());
+        assert!(!embedder.is_loaded());
+        let prompts = [
+            prompt("dog", &["a dog barking"]),
+            prompt("amp", &["a tube amplifier"]),
+        ];
+        let set = embedder.prompt_set(&prompts, &[]).unwrap();
+        for (at, embedding) in embedder.embed_prompts(&prompts).unwrap().iter().enumerate() {
+            let explained = set.explain(embedding);
+            assert!((explained[at].cosine - 1.0).abs() < 1e-5);
+            assert!(explained[at].rival.is_some() && !explained[at].is_rejected());
+            assert!(
+                explained[at].probability > explained[1 - at].probability,
+                "{explained:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_clap_is_refused_by_name() {
+        let refused = |model: &str| InstalledClap::locate(Some(model)).unwrap_err().to_string();
+        assert!(refused("hark-event").contains("not prompts"));
+        assert!(refused("/no/such/model").contains("/no/such/model"));
+        let ast = fixture("ast-event");
+        let error = PhraseEmbedder::open(&ast, Path::new("/nowhere"))
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("expected \"clap\""), "{error}");
+    }
 }

@@ -13,6 +13,8 @@ mod embedder;
 pub mod fallback;
 mod installed;
 mod model;
+mod rivals;
+pub mod sentence;
 mod set;
 
 pub use background::background;
@@ -20,6 +22,7 @@ pub use calibration::{Calibration, Calibrations};
 pub use embedder::PhraseEmbedder;
 pub use installed::InstalledClap;
 pub use model::PromptModel;
+pub use sentence::sentences;
 pub use set::{PromptSet, Rival, Scored};
 
 use std::sync::Arc;
@@ -33,9 +36,4 @@ pub struct Prompt {
     pub phrases: Vec<String>,
     /// The least score that counts, from 0 to 1.
     pub threshold: f32,
-}
-
-/// The texts that the text tower is asked for a phrase.
-fn sentences(phrase: &str) -> Vec<String> {
-    vec![phrase.to_owned()]
 }

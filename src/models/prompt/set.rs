@@ -17,13 +17,13 @@
 //! mean instead of the sum has neither, but then a phrase that fits better than the prompt is diluted by
 //! those that do not fit, and the prompt is reported although something else was heard. The largest is
 //! the limit of both for a sharp scale: what is said twice counts once, more background never raises a
-//! score, and whenever a background phrase fits better than the prompt the score is below one half. That
-//! is the reject option, and the phrase that won can be named. The floor at a cosine of 0 keeps a sound
+//! margin, and whenever a background phrase fits better than the prompt the margin is below 0 and the score,
+//! where nothing else was measured, below one half. That is the reject option, and the phrase that won can
+//! be named. The floor at a cosine of 0 keeps a sound
 //! that nothing describes from being the prompt for want of anything better.
 //!
 //! Prompts do not compete: a window may be all of them. Background phrases that mean the same as the
-//! prompt are no rivals of it and are left out: those whose embedding is near, and those that the
-//! ontology of AudioSet knows as the same sound, a kind of it or what it is a kind of.
+//! prompt are no rivals of it and are left out ([`super::rivals`]).
 //!
 //! **The room.** Whatever the room keeps sounding like must not be reported, so that what it reaches
 //! in all but one of a hundred windows scores below one half. A room never raises a score. It says
@@ -32,14 +32,10 @@
 
 use std::sync::Arc;
 
-use super::{Calibration, Prompt, background, fallback};
-use crate::models::clap::{normalise, similarity};
+use super::rivals::Centred;
+use super::{Calibration, Prompt, background};
+use crate::models::clap::similarity;
 
-/// A background phrase is no rival of a prompt when their embeddings, from the mean of the background,
-/// have more than this cosine. A sound that fits the prompt at 0.4, as published models give for what
-/// they recognise, fits such a phrase less by 0.08 at most: 1.5 in log-odds at the published scale of
-/// 18.6, which says the same in other words and not something else.
-const SAME: f32 = 0.8;
 /// The share of the room's windows that must score below one half.
 const ROOM_QUANTILE: f32 = 0.99;
 /// How far below, in margin: what the room reaches scores 0.38 where nothing else was measured.
@@ -109,9 +105,9 @@ pub struct Scored {
 }
 
 impl Scored {
-    /// Whether the background is nearer than the prompt.
+    /// Whether the sound is rather something else: the background, or what the room keeps sounding like.
     pub fn is_rejected(&self) -> bool {
-        self.margin.is_nan() || self.margin <= 0.0
+        self.probability <= 0.5
     }
 }
 
@@ -144,30 +140,32 @@ impl PromptSet {
         room: &[Vec<f32>],
         scale: f32,
     ) -> Self {
-        let centre = centre(&background);
+        let centred = Centred::new(&background);
+        let mut embeddings = embeddings.into_iter();
+        let ready = prompts.iter().map(|prompt| {
+            let embedding = embeddings.next().unwrap_or_default();
+            Ready {
+                rivals: centred.rivals(prompt, &embedding),
+                prompt: prompt.clone(),
+                embedding,
+                calibration: None,
+                room: None,
+            }
+        });
         let mut set = PromptSet {
+            prompts: ready.collect(),
             labels: prompts.iter().map(|prompt| prompt.name.clone()).collect(),
             thresholds: prompts
                 .iter()
                 .map(|prompt| Some(prompt.threshold))
                 .collect(),
-            prompts: Vec::new(),
             background,
             scale,
         };
-        let mut embeddings = embeddings.into_iter();
-        for prompt in prompts {
-            let embedding = embeddings.next().unwrap_or_default();
-            let mut ready = Ready {
-                rivals: rivals(prompt, &embedding, &set.background, &centre),
-                prompt: prompt.clone(),
-                embedding,
-                calibration: None,
-                room: None,
-            };
-            let margins = room.iter().map(|heard| set.margin(&ready, heard)).collect();
+        let reached: Vec<Vec<f32>> = room.iter().map(|heard| set.margins(heard)).collect();
+        for (at, ready) in set.prompts.iter_mut().enumerate() {
+            let margins = reached.iter().map(|margins| margins[at]).collect();
             ready.room = quantile(margins, ROOM_QUANTILE);
-            set.prompts.push(ready);
         }
         set
     }
@@ -202,7 +200,7 @@ impl PromptSet {
         scores.clear();
         let heard = self.heard(embedding);
         scores.extend(self.prompts.iter().map(|ready| {
-            let margin = self.margin_among(ready, embedding, &heard);
+            let margin = self.margin(ready, embedding, &heard);
             ready.probability(margin)
         }));
     }
@@ -212,7 +210,7 @@ impl PromptSet {
         let heard = self.heard(embedding);
         self.prompts
             .iter()
-            .map(|ready| self.margin_among(ready, embedding, &heard))
+            .map(|ready| self.margin(ready, embedding, &heard))
             .collect()
     }
 
@@ -224,7 +222,7 @@ impl PromptSet {
         self.prompts
             .iter()
             .map(|ready| {
-                let margin = self.margin_among(ready, embedding, &heard);
+                let margin = self.margin(ready, embedding, &heard);
                 let best = best_of(&ready.rivals, &heard);
                 Scored {
                     name: ready.prompt.name.clone(),
@@ -252,11 +250,7 @@ impl PromptSet {
         cosines.collect()
     }
 
-    fn margin(&self, ready: &Ready, embedding: &[f32]) -> f32 {
-        self.margin_among(ready, embedding, &self.heard(embedding))
-    }
-
-    fn margin_among(&self, ready: &Ready, embedding: &[f32], heard: &[f32]) -> f32 {
+    fn margin(&self, ready: &Ready, embedding: &[f32], heard: &[f32]) -> f32 {
         let own = cosine(embedding, &ready.embedding);
         let best = best_of(&ready.rivals, heard).map_or(0.0, |(_, cosine)| cosine);
         self.scale * (own - best)
@@ -272,52 +266,13 @@ fn best_of(rivals: &[usize], heard: &[f32]) -> Option<(usize, f32)> {
         .max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
-/// The cosine of two embeddings of length 1; no number where they are of different lengths.
+/// The cosine of two embeddings of length 1; NaN where they are not numbers or of different lengths.
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if a.len() != b.len() || a.is_empty() {
         return f32::NAN;
     }
-    similarity(a, b)
-}
-
-/// The mean of embeddings, not normalised.
-fn centre(embeddings: &[Vec<f32>]) -> Vec<f32> {
-    let numbers = || embeddings.iter().filter(|embedding| is_numbers(embedding));
-    let mut sum = vec![0.0; numbers().next().map_or(0, Vec::len)];
-    for embedding in numbers() {
-        for (sum, value) in sum.iter_mut().zip(embedding) {
-            *sum += value;
-        }
-    }
-    let count = numbers().count().max(1) as f32;
-    sum.iter_mut().for_each(|value| *value /= count);
-    sum
-}
-
-/// The background phrases that mean something else than a prompt.
-///
-/// Texts of one model share much of their direction whatever they say, so that their likeness is
-/// measured from the mean of the background.
-fn rivals(
-    prompt: &Prompt,
-    embedding: &[f32],
-    background: &[Vec<f32>],
-    centre: &[f32],
-) -> Vec<usize> {
-    let from_centre = |embedding: &[f32]| -> Vec<f32> {
-        normalise(embedding.iter().zip(centre).map(|(a, b)| a - b).collect())
-    };
-    let own = from_centre(embedding);
-    let kin = fallback::kin_in_background(prompt);
-    (0..background.len())
-        .filter(|at| is_numbers(&background[*at]) && background[*at].len() == embedding.len())
-        .filter(|at| similarity(&own, &from_centre(&background[*at])) <= SAME)
-        .filter(|at| self::background().len() != background.len() || !kin.contains(at))
-        .collect()
-}
-
-fn is_numbers(embedding: &[f32]) -> bool {
-    !embedding.is_empty() && embedding.iter().all(|value| value.is_finite())
+    let cosine = similarity(a, b);
+    if cosine.is_finite() { cosine } else { f32::NAN }
 }
 
 /// The value that a share `q` of the finite values reaches at most (nearest rank); `None` without values.
@@ -329,4 +284,284 @@ fn quantile(values: Vec<f32>, q: f32) -> Option<f32> {
     values.sort_by(f32::total_cmp);
     let rank = (values.len() as f32 * q).ceil() as usize;
     values.get(rank.max(1) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::models::clap::normalise;
+
+    const SCALE: f32 = 18.6;
+    const DIM: usize = 12;
+
+    fn prompts(count: usize) -> Vec<Prompt> {
+        (0..count)
+            .map(|n| Prompt {
+                name: format!("prompt {n}").into(),
+                phrases: vec![format!("zzz {n}")],
+                threshold: 0.5,
+            })
+            .collect()
+    }
+
+    fn unit() -> impl Strategy<Value = Vec<f32>> {
+        prop::collection::vec(-1.0f32..1.0, DIM).prop_map(normalise)
+    }
+
+    fn units(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Vec<f32>>> {
+        prop::collection::vec(unit(), count)
+    }
+
+    fn set(prompt: &[f32], background: &[Vec<f32>], room: &[Vec<f32>]) -> PromptSet {
+        PromptSet::new(
+            &prompts(1),
+            vec![prompt.to_vec()],
+            background.to_vec(),
+            room,
+            SCALE,
+        )
+    }
+
+    fn score(set: &PromptSet, heard: &[f32]) -> f32 {
+        let mut scores = Vec::new();
+        set.score(heard, &mut scores);
+        scores[0]
+    }
+
+    /// A sound of these cosines with the first axes, of length 1.
+    fn with(cosines: &[f32]) -> Vec<f32> {
+        let mut sound = vec![0.0; DIM];
+        sound[..cosines.len()].copy_from_slice(cosines);
+        let rest: f32 = 1.0 - cosines.iter().map(|c| c * c).sum::<f32>();
+        sound[DIM - 1] = rest.max(0.0).sqrt();
+        sound
+    }
+
+    fn axis(at: usize) -> Vec<f32> {
+        let mut axis = vec![0.0; DIM];
+        axis[at] = 1.0;
+        axis
+    }
+
+    proptest! {
+        #[test]
+        fn more_background_never_raises_a_score(
+            prompt in unit(), background in units(0..8), more in units(1..8), heard in unit()
+        ) {
+            let (few, all) = (background.clone(), [background, more].concat());
+            let (few, all) = (set(&prompt, &few, &[]), set(&prompt, &all, &[]));
+            // Where none of them means the same as the prompt.
+            prop_assume!(few.prompts[0].rivals.len() == few.background.len());
+            prop_assume!(all.prompts[0].rivals.len() == all.background.len());
+            prop_assert!(score(&all, &heard) <= score(&few, &heard));
+        }
+
+        #[test]
+        fn a_room_never_raises_a_score_and_stays_below_one_half(
+            prompt in unit(), background in units(0..8), room in units(1..60), heard in unit(),
+            slope in 0.1f32..4.0, offset in -4.0f32..4.0, measured: bool
+        ) {
+            let calibration = measured.then_some(Calibration { slope, offset });
+            let before = set(&prompt, &background, &[]).calibrated(|_| calibration);
+            let after = set(&prompt, &background, &room).calibrated(|_| calibration);
+            prop_assert!(score(&after, &heard) <= score(&before, &heard));
+            for heard in &room {
+                prop_assert!(score(&after, heard) < 0.5);
+            }
+        }
+
+        #[test]
+        fn a_phrase_that_fits_better_than_the_prompt_rejects_it(
+            prompt in unit(), background in units(1..16), heard in unit()
+        ) {
+            let set = set(&prompt, &background, &[]);
+            let scored = &set.explain(&heard)[0];
+            let rivals = &set.prompts[0].rivals;
+            let wins = rivals.iter().any(|&at| similarity(&heard, &background[at]) > scored.cosine);
+            if wins {
+                prop_assert!(scored.is_rejected() && scored.probability < 0.5 && scored.margin < 0.0);
+            }
+        }
+
+        #[test]
+        fn a_score_rises_with_the_similarity_and_never_reaches_certainty(
+            own in -0.9f32..0.9, less in 0.001f32..0.5, others in prop::collection::vec(-0.2f32..0.2, 3),
+            slope in 0.1f32..4.0, offset in -4.0f32..4.0
+        ) {
+            let background: Vec<Vec<f32>> = (1..4).map(axis).collect();
+            let heard = |own: f32| with(&[&[own], &others[..]].concat());
+            for calibration in [None, Some(Calibration { slope, offset })] {
+                let set = set(&axis(0), &background, &[]).calibrated(|_| calibration);
+                let (near, far) = (score(&set, &heard(own)), score(&set, &heard(own - less)));
+                prop_assert!(near >= far, "{near} {far}");
+                prop_assert!(near < 1.0 && far > 0.0);
+            }
+        }
+
+        #[test]
+        fn explaining_and_scoring_agree(
+            embeddings in units(1..5), background in units(0..8), room in units(0..8), heard in unit()
+        ) {
+            let prompts = prompts(embeddings.len());
+            let set = PromptSet::new(&prompts, embeddings, background, &room, SCALE);
+            let mut scores = Vec::new();
+            set.score(&heard, &mut scores);
+            let explained = set.explain(&heard);
+            prop_assert_eq!(explained.len(), scores.len());
+            prop_assert_eq!(set.margins(&heard).len(), scores.len());
+            for (scored, score) in explained.iter().zip(scores) {
+                prop_assert_eq!(scored.probability, score);
+                prop_assert!(scored.shift >= 0.0);
+            }
+        }
+
+        #[test]
+        fn numbers_that_are_none_give_no_score_and_no_panic(
+            mut prompt in unit(), mut background in units(1..6), mut room in units(1..6),
+            mut heard in unit(), spoilt in 0usize..4, value in prop::sample::select(
+                vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY])
+        ) {
+            match spoilt {
+                0 => prompt[3] = value,
+                1 => background[0][3] = value,
+                2 => room[0][3] = value,
+                _ => heard[3] = value,
+            }
+            let set = set(&prompt, &background, &room);
+            let score = score(&set, &heard);
+            prop_assert!((0.0..1.0).contains(&score), "{score}");
+            if spoilt == 0 || spoilt == 3 {
+                prop_assert!(score < 1e-6, "{score}");
+            }
+        }
+    }
+
+    #[test]
+    fn prompts_do_not_compete_with_each_other() {
+        let alone = set(&axis(0), &[axis(4)], &[]);
+        let twice = PromptSet::new(
+            &prompts(2),
+            vec![axis(0), axis(0)],
+            vec![axis(4)],
+            &[],
+            SCALE,
+        );
+        let heard = with(&[0.5, 0.0, 0.0, 0.0, 0.3]);
+        let mut scores = Vec::new();
+        twice.score(&heard, &mut scores);
+        assert_eq!(scores, [score(&alone, &heard); 2]);
+        // 1 / (1 + exp(-18.6 (0.5 - 0.3)))
+        assert!((scores[0] - 0.9763).abs() < 1e-3, "{scores:?}");
+    }
+
+    #[test]
+    fn a_phrase_said_twice_counts_once() {
+        let (once, twice) = (
+            vec![axis(1), axis(2)],
+            vec![axis(1), axis(2), axis(2), axis(2)],
+        );
+        let heard = with(&[0.4, 0.1, 0.3]);
+        let of = |background: &[Vec<f32>]| score(&set(&axis(0), background, &[]), &heard);
+        assert_eq!(of(&once), of(&twice));
+    }
+
+    #[test]
+    fn a_prompt_alone_is_not_certain_of_anything() {
+        let alone = set(&axis(0), &[], &[]);
+        assert!((score(&alone, &axis(1)) - 0.5).abs() < 1e-6);
+        assert!(score(&alone, &with(&[-0.1])) < 0.2);
+        let best = score(&alone, &axis(0));
+        assert!(best < 0.9995, "{best}");
+    }
+
+    #[test]
+    fn a_phrase_that_means_the_prompt_is_no_rival() {
+        // Near in the space, as seen from the middle of the background.
+        let near = with(&[0.99]);
+        let others = vec![near.clone(), axis(1), axis(2), axis(3)];
+        let set = set(&axis(0), &others, &[]);
+        assert_eq!(set.prompts[0].rivals, [1, 2, 3]);
+        assert!(score(&set, &near) > 0.99);
+        // Known to mean the same, whatever the space says.
+        let phrases = background_of_axes();
+        let prompt = Prompt {
+            name: "dog".into(),
+            phrases: vec!["dog bark".into()],
+            threshold: 0.5,
+        };
+        let set = PromptSet::new(&[prompt], vec![far()], phrases, &[], SCALE);
+        let names = background();
+        let rivals: Vec<&str> = set.prompts[0].rivals.iter().map(|&at| names[at]).collect();
+        assert!(!rivals.contains(&"a dog barking"));
+        assert!(rivals.contains(&"a cat meowing") && rivals.contains(&"rain"));
+    }
+
+    /// One direction for each phrase of the background.
+    fn background_of_axes() -> Vec<Vec<f32>> {
+        let count = background().len();
+        let axis = |at: usize| (0..count).map(|n| f32::from(u8::from(n == at))).collect();
+        (0..count).map(axis).collect()
+    }
+
+    fn far() -> Vec<f32> {
+        normalise(vec![-1.0; background().len()])
+    }
+
+    #[test]
+    fn what_won_is_named_with_the_room_and_the_calibration() {
+        let phrases = background_of_axes();
+        let prompt = Prompt {
+            name: "amp".into(),
+            phrases: vec!["a vintage tube guitar amplifier".into()],
+            threshold: 0.7,
+        };
+        let rain = background()
+            .iter()
+            .position(|phrase| *phrase == "rain")
+            .unwrap();
+        let room = vec![normalise(phrases[rain].iter().map(|v| v - 0.5).collect())];
+        let set = PromptSet::new(&[prompt], vec![far()], phrases.clone(), &room, SCALE);
+        assert!(!set.is_empty());
+        assert_eq!(*set.labels(), [Arc::from("amp")]);
+        assert_eq!(*set.thresholds(), [Some(0.7)]);
+        let scored = set.explain(&phrases[rain]).remove(0);
+        let rival = scored.rival.unwrap();
+        assert_eq!((rival.phrase, rival.cosine), ("rain", 1.0));
+        assert!(scored.is_rejected() && !scored.calibrated && scored.shift > 0.0);
+        let calibration = Calibration {
+            slope: 2.0,
+            offset: 1.0,
+        };
+        let calibrated = set.calibrated(|prompt| (&*prompt.name == "amp").then_some(calibration));
+        assert!(calibrated.explain(&phrases[rain])[0].calibrated);
+    }
+
+    #[test]
+    fn a_calibration_that_falls_is_not_taken() {
+        let wrong = Calibration {
+            slope: -1.0,
+            offset: 0.0,
+        };
+        let set = set(&axis(0), &[], &[]).calibrated(|_| Some(wrong));
+        assert!(!set.explain(&axis(0))[0].calibrated);
+    }
+
+    #[test]
+    fn a_set_without_prompts_scores_nothing() {
+        let mut scores = vec![1.0];
+        PromptSet::default().score(&axis(0), &mut scores);
+        assert!(scores.is_empty() && PromptSet::default().is_empty());
+    }
+
+    #[test]
+    fn a_quantile_is_a_value_that_was_there() {
+        let values = |count: usize| (0..count).map(|n| n as f32).collect::<Vec<_>>();
+        assert_eq!(quantile(values(0), 0.99), None);
+        assert_eq!(quantile(vec![f32::NAN], 0.99), None);
+        assert_eq!(quantile(values(1), 0.99), Some(0.0));
+        assert_eq!(quantile(values(50), 0.99), Some(49.0));
+        assert_eq!(quantile(values(200), 0.99), Some(197.0));
+    }
 }

@@ -311,7 +311,9 @@ impl Background {
                 &points,
             ),
         ]
-        .map(|(key, dtype, shape, data)| TensorView::new(dtype, shape, data).map(|view| (key, view)));
+        .map(|(key, dtype, shape, data)| {
+            TensorView::new(dtype, shape, data).map(|view| (key, view))
+        });
         views
             .into_iter()
             .collect::<Result<Vec<_>, _>>()
@@ -348,7 +350,8 @@ fn scaled_axes(centred: &[Vec<f32>], dim: usize) -> Vec<f32> {
         .collect();
     let covariance = Covariance::of(centred, dim);
     for _ in 0..ROUNDS {
-        axes.iter_mut().for_each(|axis| *axis = covariance.times(axis));
+        axes.iter_mut()
+            .for_each(|axis| *axis = covariance.times(axis));
         orthonormal(&mut axes);
     }
     let variances: Vec<f32> = axes
@@ -378,7 +381,9 @@ impl<'a> Covariance<'a> {
             matrix = vec![0.0; dim * dim];
             for vector in centred {
                 for (row, a) in matrix.chunks_exact_mut(dim).zip(vector) {
-                    row.iter_mut().zip(vector).for_each(|(sum, b)| *sum += a * b);
+                    row.iter_mut()
+                        .zip(vector)
+                        .for_each(|(sum, b)| *sum += a * b);
                 }
             }
             let share = 1.0 / centred.len() as f32;
@@ -396,7 +401,9 @@ impl<'a> Covariance<'a> {
         let share = 1.0 / self.centred.len() as f32;
         for vector in self.centred {
             let along = dot(vector, axis) * share;
-            out.iter_mut().zip(vector).for_each(|(o, v)| *o += along * v);
+            out.iter_mut()
+                .zip(vector)
+                .for_each(|(o, v)| *o += along * v);
         }
         out
     }
@@ -410,7 +417,9 @@ fn orthonormal(axes: &mut [Vec<f32>]) {
         for _ in 0..2 {
             for other in before.iter() {
                 let along = dot(axis, other);
-                axis.iter_mut().zip(other).for_each(|(v, o)| *v -= along * o);
+                axis.iter_mut()
+                    .zip(other)
+                    .for_each(|(v, o)| *v -= along * o);
             }
         }
         let length = dot(axis, axis).sqrt();

@@ -157,7 +157,11 @@ impl Clip {
     /// From the first to the last 10 ms within `below_db` of the loudest, in samples.
     pub fn active(&self, below_db: f32) -> std::ops::Range<usize> {
         let gate = self.loudest() * 10f32.powf(-below_db / 20.0);
-        let loud: Vec<bool> = self.pcm.chunks(HOP).map(|block| rms(block) >= gate).collect();
+        let loud: Vec<bool> = self
+            .pcm
+            .chunks(HOP)
+            .map(|block| rms(block) >= gate)
+            .collect();
         let first = loud.iter().position(|&loud| loud).unwrap_or(0);
         let last = loud.iter().rposition(|&loud| loud).unwrap_or(0);
         first * HOP..((last + 1) * HOP).min(self.pcm.len())
@@ -214,7 +218,8 @@ impl Clip {
     pub fn windows(&self, input: Input, beat: Beat) -> Result<Vec<Vec<f32>>, ModelError> {
         let window = beat.window_frames * HOP;
         let tape = Tape::new(self.pcm.clone(), input)?;
-        let starts = (0..(self.pcm.len() + 1).saturating_sub(window)).step_by(beat.hop_frames * HOP);
+        let starts =
+            (0..(self.pcm.len() + 1).saturating_sub(window)).step_by(beat.hop_frames * HOP);
         Ok(starts
             .map(|start| tape.window(start, beat.window_frames))
             .collect())

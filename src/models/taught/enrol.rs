@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::TeachError;
 use super::background::{Background, dot};
 use super::card::{Card, Example, VERSION};
 use super::clip::{Beat, Clip, Cut};
@@ -10,7 +11,6 @@ use super::resemblance::resemblance;
 use super::sound::{Form, TaughtSound, likeness};
 use super::tail::Tail;
 use super::warning::Warning;
-use super::TeachError;
 use crate::command::TaughtKind;
 use crate::config::prompt::check_name;
 use crate::models::room::Room;
@@ -122,9 +122,7 @@ pub fn enrol(
         .iter()
         .filter_map(|tail| tail.threshold(target))
         .reduce(f32::max)
-        .ok_or_else(|| {
-            ModelError::Shape(format!("background of {}: too few points", info.name))
-        })?;
+        .ok_or_else(|| ModelError::Shape(format!("background of {}: too few points", info.name)))?;
     let left_out: Vec<f32> = (0..seen.len())
         .map(|out| {
             let others = self::direction(&seen, |at| at != out);
@@ -248,7 +246,9 @@ fn see(
     let point = match kind {
         TaughtKind::Sound => mean(placed.iter()),
         // As they are compared: by direction alone.
-        TaughtKind::Word => unit(mean(placed.into_iter().map(unit).collect::<Vec<_>>().iter())),
+        TaughtKind::Word => unit(mean(
+            placed.into_iter().map(unit).collect::<Vec<_>>().iter(),
+        )),
     };
     Ok(Seen {
         phases,

@@ -272,7 +272,10 @@ fn write_files(dir: &Path, sound: &TaughtSound) -> io::Result<()> {
 
 fn to_bytes(form: &Form) -> Result<Vec<u8>, String> {
     let bytes = |values: &[f32]| -> Vec<u8> {
-        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
     };
     let (dim, count) = (form.mean.len(), form.direction.len());
     let tensors = [

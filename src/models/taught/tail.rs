@@ -78,7 +78,11 @@ mod tests {
     #[test]
     fn a_threshold_is_reached_as_often_as_was_asked_beyond_the_highest_score_too() {
         let tail = exponential();
-        for (per_hour, expected) in [(720.0, 10f32.ln()), (7.2, 1000f32.ln()), (0.1, 72_000f32.ln())] {
+        for (per_hour, expected) in [
+            (720.0, 10f32.ln()),
+            (7.2, 1000f32.ln()),
+            (0.1, 72_000f32.ln()),
+        ] {
             let got = tail.threshold(per_hour).unwrap();
             assert!((got - expected).abs() < 0.9, "{per_hour}: {got} {expected}");
             let back = tail.per_hour(got);

@@ -1,7 +1,12 @@
-//! The labels of AudioSet, in the two orders that published models use.
+//! The labels of AudioSet, in the two orders that published models use, and its ontology.
 //!
 //! Gemmeke et al., *Audio Set: An ontology and human-labeled dataset for audio events* (ICASSP 2017);
 //! the tables stand in `models/` with their source and licence in the first lines.
+
+mod ontology;
+mod words;
+
+pub use ontology::{Ontology, Sound};
 
 use std::sync::LazyLock;
 
@@ -15,10 +20,10 @@ pub struct AudiosetLabel {
 }
 
 static YAMNET: LazyLock<Vec<&'static str>> =
-    LazyLock::new(|| lines(include_str!("../../models/audioset-yamnet.txt")).collect());
+    LazyLock::new(|| lines(include_str!("../../../models/audioset-yamnet.txt")).collect());
 
 static ALL: LazyLock<Vec<AudiosetLabel>> = LazyLock::new(|| {
-    lines(include_str!("../../models/audioset-527.tsv"))
+    lines(include_str!("../../../models/audioset-527.tsv"))
         .filter_map(|line| {
             let (_, label) = line.split_once('\t')?;
             let (mid, name) = label.split_once('\t')?;
@@ -56,7 +61,7 @@ mod tests {
             (all[526].mid, all[526].name),
             ("/m/07hvw1", "Field recording")
         );
-        for (index, line) in lines(include_str!("../../models/audioset-527.tsv")).enumerate() {
+        for (index, line) in lines(include_str!("../../../models/audioset-527.tsv")).enumerate() {
             assert!(line.starts_with(&format!("{index}\t/")), "{line}");
         }
     }
