@@ -1,6 +1,7 @@
 //! The binary from the outside: help, exit codes, one-line errors and closed pipes, on bad input of
 //! every kind. Each run has a home of its own and a time limit, so nothing hangs unseen.
 
+mod calibrate;
 mod hark;
 mod prompt_test;
 mod score;
@@ -16,7 +17,7 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 22] = [
     "run",
     "watch",
     "status",
@@ -25,8 +26,10 @@ const VERBS: [&str; 20] = [
     "reload",
     "classify",
     "score",
+    "prompt",
     "taught",
     "teach",
+    "calibrate",
     "train",
     "eval",
     "data",
