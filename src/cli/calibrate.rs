@@ -6,11 +6,14 @@
 //! than one that comes too often. Either is said. How the thresholds are found is
 //! `detect::search`'s matter.
 
+mod asked;
+mod ears;
 mod file;
 mod hear;
 mod show;
 
 use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use crossbeam_channel::Receiver;
@@ -31,6 +34,8 @@ use crate::daemon::{Makers, spec_of};
 use crate::detect::RuleError;
 use crate::detect::search::{self, Proposal, Target};
 use crate::outputs::BusError;
+use crate::pipeline::Models;
+use asked::Asked;
 use file::{Entry, File};
 use hear::{From, Heard, hear};
 use show::{PositiveRow, Report};
@@ -134,7 +139,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let spec = spec_of(&loaded)?;
     let makers = Makers::default();
     let signals = signals::listen(Signal::End).context("cannot follow signals")?;
-    let heard = heard(&args, &makers, &loaded, &spec, &signals)?;
+    let mut models = makers.models(&loaded).map_err(unwrap_daemon_error)?;
+    let (asked, ears) = Asked::open(&loaded, models.known().len())?;
+    models.windows.extend(ears);
+    let mut heard = heard(&args, &makers, models, &spec, &signals)?;
+    let (of_prompts, of_labels): (Vec<_>, Vec<_>) = args
+        .positives
+        .iter()
+        .cloned()
+        .partition(|(name, _)| asked.has_prompt(name));
+    let mut rooms = asked.hear(&mut heard, &of_prompts)?;
+    rooms.complain_of_none(&asked);
     let target = Target {
         per_hour: args.target_fa_per_hour,
         hours: heard.seconds / 3600.0,
@@ -152,11 +167,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     let minutes = heard.seconds / 60.0;
     let mut report = Report::new(minutes, from, args.target_fa_per_hour, &proposals);
-    report.positives = positives(&args, &makers, &loaded, &rules, &proposals, &signals)?;
+    let watched = Watched {
+        rules: &rules,
+        proposals: &proposals,
+    };
+    report.positives = positives(&of_labels, &makers, &loaded, &watched, &signals)?;
+    report.positives.append(&mut rooms.positives);
+    report.rooms = rooms.rows(|_| None);
     if !args.dry_run {
         write(&mut report, &proposals, written, &flags, &path)?;
+        report.rooms = rooms.save()?;
     }
-    let is_changed = report.written.is_some();
+    let is_changed = report.written.is_some() || !report.rooms.is_empty() && !args.dry_run;
     // A daemon with a configuration of its own does not read this file.
     let told = match is_changed && args.output.is_none() {
         true => tell(&args.daemon),
@@ -216,7 +238,7 @@ fn wanted(args: &Args, loaded: &Loaded) -> Result<Vec<RuleConfig>, UsageError> {
 fn heard(
     args: &Args,
     makers: &Makers,
-    loaded: &Loaded,
+    models: Models,
     spec: &SourceSpec,
     signals: &Receiver<Signal>,
 ) -> anyhow::Result<Heard> {
@@ -225,7 +247,6 @@ fn heard(
         true => From::Source(spec, seconds.unwrap_or(60.0 * MINUTES)),
         false => From::Files(&args.from, seconds),
     };
-    let models = makers.models(loaded).map_err(unwrap_daemon_error)?;
     if let From::Source(_, seconds) = from {
         out::note(format_args!(
             "listening to {spec} for {:.1} minutes: let the room sound as it does, and make none of the sounds that the rules wait for",
@@ -259,20 +280,25 @@ fn is_alarm(label: &str) -> bool {
     WORDS.iter().any(|word| label.contains(word))
 }
 
+/// Rules and what is proposed for them.
+struct Watched<'a> {
+    rules: &'a [RuleConfig],
+    proposals: &'a [Proposal],
+}
+
 /// How often recordings of wanted sounds fire before and after.
 fn positives(
-    args: &Args,
+    recordings: &[(String, PathBuf)],
     makers: &Makers,
     loaded: &Loaded,
-    rules: &[RuleConfig],
-    proposals: &[Proposal],
+    Watched { rules, proposals }: &Watched<'_>,
     signals: &Receiver<Signal>,
 ) -> anyhow::Result<Vec<PositiveRow>> {
     let mut rows = Vec::new();
-    for (name, file) in &args.positives {
+    for (name, file) in recordings {
         let watching: Vec<(&RuleConfig, &Proposal)> = rules
             .iter()
-            .zip(proposals)
+            .zip(*proposals)
             .filter(|(_, proposal)| proposal.labels.iter().any(|label| *label.label == **name))
             .collect();
         if watching.is_empty() {
@@ -361,10 +387,13 @@ fn put(file: &File, flags: &Flags, path: &Path) -> anyhow::Result<()> {
     replace(path, text.as_bytes()).with_context(|| path.display().to_string())
 }
 
+fn now() -> SystemTime {
+    WallClock::new(Instant::now()).wall_time(SampleIdx(0))
+}
+
 /// The time in UTC, to the second.
 fn stamp() -> String {
-    let now = WallClock::new(std::time::Instant::now()).wall_time(SampleIdx(0));
-    let stamp = jiff::Timestamp::try_from(now).unwrap_or(jiff::Timestamp::MAX);
+    let stamp = jiff::Timestamp::try_from(now()).unwrap_or(jiff::Timestamp::MAX);
     format!("{stamp:.0}")
 }
 
@@ -402,7 +431,10 @@ fn tell(daemon: &SocketArgs) -> Told {
 fn outcome(args: &Args, report: &Report) -> String {
     match &report.written {
         None if args.dry_run => "a dry run: nothing was written".to_owned(),
-        None => "no threshold needs to change; nothing was written".to_owned(),
+        None if report.reloaded => {
+            "no threshold needs to change; the daemon knows the room now".to_owned()
+        }
+        None => "no threshold needs to change".to_owned(),
         Some(path) => {
             let daemon = match (report.reloaded, &args.output) {
                 (true, _) => "the daemon uses them now",

@@ -10,6 +10,8 @@
 //! - More false accepts at a *higher* threshold are possible: one long event falls apart into several.
 //!   So every candidate is counted, and one holds only where all above it do. (Whether anything fires at
 //!   all is monotonic: until then the engine keeps no state but the hits.)
+//! - A label that fires even at the highest candidate keeps its threshold: raised, it would be deaf to
+//!   the sound itself and no quieter.
 //! - A threshold is raised where the count is over the target. It is lowered only on request, and only
 //!   where enough was heard: all thresholds are then the lowest for which the target is shown with a
 //!   confidence of 95 % (see `poisson`), which for some may be higher than before.
@@ -48,6 +50,12 @@ impl Target {
         // Half an hour at two an hour is one, whatever rounding makes of it.
         (self.per_hour * self.hours + 1e-9) as u32
     }
+
+    /// The most that still show the target, where thresholds may go down and enough was heard.
+    fn shown(&self) -> Option<u32> {
+        let most = most_that_shows(self.per_hour, self.hours);
+        most.filter(|_| self.may_lower)
+    }
 }
 
 /// What comes of one label of a rule.
@@ -63,6 +71,9 @@ pub struct LabelProposal {
     pub needed: f32,
     /// The threshold that is proposed: the one needed, or the old one where the label is held.
     pub new: f32,
+    /// Whether no threshold keeps it quiet; it keeps the old one then, for the highest would make it deaf
+    /// and not quiet.
+    pub is_beyond: bool,
     /// The highest score in the tracks, before smoothing.
     pub highest: f32,
     /// False accepts at the threshold in force.
@@ -129,6 +140,7 @@ pub fn propose(
                 old,
                 needed: old,
                 new: old,
+                is_beyond: false,
                 highest: tracks.highest(stream, index),
                 before: 0,
                 after: 0,
@@ -146,11 +158,10 @@ pub fn propose(
     for (label, count) in labels.iter_mut().zip(&before) {
         label.before = *count;
     }
-    let needed = search.needed(&labels, target)?;
-    for (label, needed) in labels.iter_mut().zip(needed) {
-        label.needed = needed;
-        if !is_held(&label.label) {
-            label.new = needed;
+    search.settle(&mut labels, target)?;
+    for label in &mut labels {
+        if !label.is_beyond && !is_held(&label.label) {
+            label.new = label.needed;
         }
     }
     let new: Vec<f32> = labels.iter().map(|label| label.new).collect();
@@ -301,40 +312,72 @@ impl Search<'_> {
         Ok(curves)
     }
 
-    /// The thresholds that the target needs.
-    fn needed(&self, labels: &[LabelProposal], target: Target) -> Result<Vec<f32>, RuleError> {
+    /// Finds the thresholds that the target needs, and the labels that none keeps quiet.
+    fn settle(&self, labels: &mut [LabelProposal], target: Target) -> Result<(), RuleError> {
         let before: u32 = labels.iter().map(|label| label.before).sum();
-        let shown = match target.may_lower {
-            true => most_that_shows(target.per_hour, target.hours),
-            false => None,
-        };
+        let shown = target.shown();
         let allowed = shown.unwrap_or(target.allowed());
         if labels.is_empty() || before <= allowed && shown.is_none() {
-            return Ok(labels.iter().map(|label| label.old).collect());
+            return Ok(());
         }
-        let curves = self.curves(labels, target)?;
-        let start = curves.iter().zip(labels).map(|(curve, label)| match shown {
-            Some(_) => 0,
-            None => curve.position(label.old),
-        });
-        let places = self.raised(labels, &curves, start.collect(), allowed)?;
-        Ok(thresholds(&curves, &places))
+        let mut curves = self.curves(labels, target)?;
+        let mut is_beyond = vec![false; labels.len()];
+        loop {
+            let start = curves
+                .iter()
+                .zip(&*labels)
+                .map(|(curve, label)| match shown {
+                    Some(_) => 0,
+                    None => curve.position(label.old),
+                });
+            let (places, left) =
+                self.raised(&curves, start.collect(), labels, &is_beyond, allowed)?;
+            for (at, label) in labels.iter_mut().enumerate() {
+                if !is_beyond[at] {
+                    label.needed = curves[at].thresholds[places[at]];
+                }
+            }
+            let total: u32 = (0..labels.len())
+                .filter(|at| !is_beyond[*at])
+                .map(|at| left[at])
+                .sum();
+            let stuck: Vec<usize> = (0..labels.len())
+                .filter(|&at| !is_beyond[at] && left[at] > 0 && labels[at].needed >= CEILING)
+                .collect();
+            if total <= allowed || stuck.is_empty() {
+                return Ok(());
+            }
+            // Without them the others may need less.
+            for at in stuck {
+                is_beyond[at] = true;
+                labels[at].is_beyond = true;
+                let old = labels[at].old;
+                curves[at] = Curve {
+                    thresholds: vec![old],
+                    most: vec![0],
+                };
+            }
+        }
     }
 
-    /// Raises the label that fires most, again and again, until all of them together fire at most
-    /// `allowed` times, or none can go higher.
+    /// Raises the label that fires most, again and again, until all that count fire at most `allowed`
+    /// times together, or none can go higher. Gives the places on the curves, and how often each label
+    /// fires there beside the others.
     fn raised(
         &self,
-        labels: &[LabelProposal],
         curves: &[Curve],
         mut places: Vec<usize>,
+        labels: &[LabelProposal],
+        is_beyond: &[bool],
         allowed: u32,
-    ) -> Result<Vec<usize>, RuleError> {
+    ) -> Result<(Vec<usize>, Vec<u32>), RuleError> {
+        let counted: Vec<usize> = (0..curves.len()).filter(|at| !is_beyond[*at]).collect();
         let most = |places: &[usize], at: usize| curves[at].most[places[at]];
         loop {
-            let total: u32 = (0..curves.len()).map(|at| most(&places, at)).sum();
-            let next = (0..curves.len())
-                .filter_map(|at| Some((most(&places, at), at, curves[at].next(places[at])?)))
+            let total: u32 = counted.iter().map(|&at| most(&places, at)).sum();
+            let next = counted
+                .iter()
+                .filter_map(|&at| Some((most(&places, at), at, curves[at].next(places[at])?)))
                 .max();
             match next {
                 Some((_, at, next)) if total > allowed => places[at] = next,
@@ -345,14 +388,16 @@ impl Search<'_> {
         // locks it out, so all together are the proof.
         loop {
             let counts = self.counts(labels, &thresholds(curves, &places))?;
-            let can_rise = |at: &usize| places[*at] + 1 < curves[*at].thresholds.len();
-            let noisiest = (0..curves.len())
-                .filter(|at| counts[*at] > 0)
-                .filter(can_rise)
-                .max_by_key(|at| counts[*at]);
+            let can_rise = |at: usize| places[at] + 1 < curves[at].thresholds.len();
+            let noisiest = counted
+                .iter()
+                .copied()
+                .filter(|&at| counts[at] > 0 && can_rise(at))
+                .max_by_key(|&at| counts[at]);
+            let total: u32 = counted.iter().map(|&at| counts[at]).sum();
             match noisiest {
-                Some(at) if counts.iter().sum::<u32>() > allowed => places[at] += 1,
-                _ => return Ok(places),
+                Some(at) if total > allowed => places[at] += 1,
+                _ => return Ok((places, counts)),
             }
         }
     }
@@ -507,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fires_at_any_threshold_stops_at_the_ceiling() {
+    fn what_fires_at_any_threshold_keeps_its_own() {
         check(
             &[[1.0, 0.0, 0.0], QUIET],
             target(1.0, 0.1),
@@ -603,8 +648,12 @@ mod tests {
             let counted = count(&rule, &known, &tracks, &proposal, |label| label.new).unwrap();
             let after: Vec<u32> = proposal.labels.iter().map(|label| label.after).collect();
             prop_assert_eq!(counted, after);
-            let stuck = proposal.labels.iter().all(|label| label.after == 0 || label.new >= CEILING);
-            prop_assert!(proposal.after() <= target.allowed() || stuck, "{:?}", proposal);
+            let is_stuck = |label: &LabelProposal| label.is_beyond || label.old > CEILING;
+            let loud = proposal.labels.iter().filter(|label| !is_stuck(label));
+            let any_stuck = proposal.labels.iter().any(is_stuck);
+            let after: u32 = loud.map(|label| label.after).sum();
+            prop_assert!(after <= target.allowed(), "{:?}", proposal);
+            prop_assert!(any_stuck || proposal.after() <= target.allowed(), "{:?}", proposal);
             for label in &proposal.labels {
                 let goes_down = may_lower && label.new >= FLOOR.min(label.old);
                 prop_assert!(label.new >= label.old || goes_down, "{:?}", label);
@@ -634,7 +683,7 @@ mod tests {
                 let lowest = tried.iter().copied().find(|at| holds(*at));
                 lowest.unwrap_or_else(|| tried.last().copied().unwrap_or(rule.threshold))
             };
-            prop_assert_eq!(proposal.labels[0].new, expected);
+            prop_assert_eq!(proposal.labels[0].needed, expected);
         }
 
         #[test]
@@ -646,7 +695,7 @@ mod tests {
             let (known, tracks) = (known(rule.kind), tracks(&rows));
             let new = |allowed: u32| {
                 let target = target(f64::from(allowed), 1.0);
-                propose(&rule, &known, &tracks, target, &|_| false).unwrap().labels[0].new
+                propose(&rule, &known, &tracks, target, &|_| false).unwrap().labels[0].needed
             };
             prop_assert!(new(tight) >= new(loose));
         }

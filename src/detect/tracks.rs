@@ -123,6 +123,22 @@ impl Tracks {
             .map_or(0, |stream| stream.rows.len())
     }
 
+    /// Puts other scores in the place of those of a model, an observation a row; observations beyond the
+    /// rows have no scores, which count as 0.
+    pub fn rescore(&mut self, stream: usize, rows: &[Vec<f32>]) {
+        let Some(stream) = self.streams.get_mut(stream) else {
+            return;
+        };
+        stream.scores.clear();
+        let mut scores = rows.iter();
+        for row in &mut stream.rows {
+            row.from = stream.scores.len();
+            if let Some(scores) = scores.next() {
+                stream.scores.extend_from_slice(scores);
+            }
+        }
+    }
+
     /// The highest score of a label of a model, 0 where it was never observed.
     pub fn highest(&self, stream: usize, label: usize) -> f32 {
         let Some(stream) = self.streams.get(stream) else {
@@ -265,5 +281,8 @@ mod tests {
         assert_eq!((tracks.highest(1, 0), tracks.highest(1, 1)), (0.3, 0.9));
         assert_eq!((tracks.highest(0, 0), tracks.highest(7, 0)), (0.0, 0.0));
         assert_eq!(tracks.highest(1, 5), 0.0);
+        tracks.rescore(1, &[vec![0.1, 0.2, 0.7], vec![0.0, 0.0, 0.8]]);
+        assert_eq!((tracks.highest(1, 0), tracks.highest(1, 2)), (0.1, 0.8));
+        assert_eq!(tracks.observations(1), 3);
     }
 }

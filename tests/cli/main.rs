@@ -1,6 +1,7 @@
 //! The binary from the outside: help, exit codes, one-line errors and closed pipes, on bad input of
 //! every kind. Each run has a home of its own and a time limit, so nothing hangs unseen.
 
+mod calibrate;
 mod hark;
 mod prompt_test;
 mod score;
@@ -15,7 +16,7 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 18] = [
+const VERBS: [&str; 19] = [
     "run",
     "watch",
     "status",
@@ -24,6 +25,7 @@ const VERBS: [&str; 18] = [
     "reload",
     "classify",
     "score",
+    "calibrate",
     "train",
     "eval",
     "data",

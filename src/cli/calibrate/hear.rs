@@ -23,9 +23,9 @@ use crate::detect::Engine;
 use crate::detect::tracks::{Tracks, taken};
 use crate::pipeline::{Limits, Models, Pipeline, Report};
 
-/// Silence behind each recording, in samples (2 s): what sounds at its end is in whole windows of the
+/// Silence behind each recording, in samples (1 s): what sounds at its end is in whole windows of the
 /// small models, and what is open ends before the next one begins.
-const BETWEEN: usize = 2 * PIPELINE_RATE_HZ as usize;
+const BETWEEN: usize = PIPELINE_RATE_HZ as usize;
 /// Samples handed over at a time: 60 ms, as a microphone delivers them.
 const BLOCK: usize = 960;
 /// How often the bar moves.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::cli::out;
 use crate::detect::poisson::{CONFIDENCE, hours_to_show, upper_per_hour};
-use crate::detect::search::{CEILING, LabelProposal, Proposal};
+use crate::detect::search::{LabelProposal, Proposal};
 
 /// A threshold that rises by more than this is said aloud: what is heard faintly is heard no longer.
 const STEEP: f32 = 0.15;
@@ -60,7 +60,10 @@ pub struct LabelRow {
     threshold: f32,
     needed: f32,
     new: f32,
+    /// An alarm that needs another threshold and keeps its own.
     held: bool,
+    /// Whether no threshold keeps it quiet.
+    beyond: bool,
     then: u32,
 }
 
@@ -124,7 +127,7 @@ impl Report {
     /// When standard output takes no more.
     pub fn show(&self) -> anyhow::Result<()> {
         out::line(format_args!(
-            "heard {:.1} minutes of {}; target: at most {} false accepts an hour a rule",
+            "heard {:.1} minutes of {}; target of each rule: at most {} an hour",
             self.minutes, self.from, self.target_fa_per_hour
         ))?;
         for rule in &self.rules {
@@ -170,20 +173,25 @@ impl RuleRow {
     fn show(&self) -> anyhow::Result<()> {
         let RuleRow { rule, then, .. } = self;
         if self.labels.is_empty() {
-            return Ok(out::line(format_args!("{rule}: no model has its labels"))?);
+            let text = match self.kind {
+                "prompt" => "no prompt is listened for by a CLAP",
+                "taught" => "nothing was taught",
+                _ => "no model has its labels",
+            };
+            return Ok(out::line(format_args!("{rule}: {text}"))?);
         }
         let before = match self.false_accepts {
             0 => "nothing fired".to_owned(),
-            n => format!("fired {n} times, {:.1} an hour", self.per_hour),
+            n => format!("fired {}, {:.1} an hour", times(n), self.per_hour),
         };
         let is_changed = self.labels.iter().any(|label| label.new != label.threshold);
         let after = match (is_changed, then) {
             (false, _) => "thresholds stay".to_owned(),
             (true, 0) => "with the new thresholds never".to_owned(),
-            (true, n) => format!(
-                "with the new thresholds {n} times, {:.1} an hour",
-                self.then_per_hour
-            ),
+            (true, n) => {
+                let then = self.then_per_hour;
+                format!("with the new thresholds {}, {then:.1} an hour", times(*n))
+            }
         };
         out::line(format_args!(
             "{rule}: {before}; {after} (at most {:.1} an hour)",
@@ -207,6 +215,7 @@ impl LabelRow {
             needed: label.needed,
             new: label.new,
             held: label.is_held(),
+            beyond: label.is_beyond,
             then: label.after,
         }
     }
@@ -216,14 +225,15 @@ impl LabelRow {
         if self.false_accepts == 0 && self.new == self.threshold {
             return Ok(());
         }
-        let change = match (self.held, self.new == self.threshold) {
-            (true, _) => format!("threshold {} stays", self.threshold),
-            (false, true) => format!("threshold {}", self.threshold),
-            (false, false) => format!("threshold {} -> {}", self.threshold, self.new),
+        let change = match self.new == self.threshold {
+            true => format!("threshold {} stays", self.threshold),
+            false => format!("threshold {} -> {}", self.threshold, self.new),
         };
         out::line(format_args!(
-            "  {:<28} {:>3} times, best score {:.2}, {change}",
-            self.label, self.false_accepts, self.highest
+            "  {}: {}, best score {:.2}, {change}",
+            self.label,
+            times(self.false_accepts),
+            self.highest
         ))?;
         for warning in self.warnings() {
             out::line(format_args!("    WARNING: {warning}"))?;
@@ -234,19 +244,18 @@ impl LabelRow {
     /// What somebody who relies on the label must know.
     fn warnings(&self) -> Vec<String> {
         let mut found = Vec::new();
-        if self.held {
+        if self.beyond {
+            found.push(
+                "it fires at any threshold here, so the old one stays: find what sounds like it, take it out of the rule, or set min_level_db, veto or confirm"
+                    .to_owned(),
+            );
+        } else if self.held {
             found.push(format!(
                 "an alarm is not made deaf unasked; {} would be needed: find what sounds like it, or use --alarms",
                 self.needed
             ));
         } else if self.new - self.threshold > STEEP {
             found.push("a steep rise: it will be heard only when it is loud and clear".to_owned());
-        }
-        if self.then > 0 && self.new >= CEILING {
-            found.push(
-                "it fires at any threshold here: take it out of the rule, or set min_level_db, veto or confirm"
-                    .to_owned(),
-            );
         }
         found
     }
@@ -272,6 +281,15 @@ impl PositiveRow {
     }
 }
 
+/// A count in words.
+fn times(n: u32) -> String {
+    match n {
+        0 => "never".to_owned(),
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,6 +304,7 @@ mod tests {
             needed,
             new,
             held: new == threshold && needed != new,
+            beyond: false,
             then,
         }
     }
@@ -303,7 +322,11 @@ mod tests {
         check(&label(0.5, 0.6, 0.6, 0), &[]);
         check(&label(0.5, 0.7, 0.7, 0), &["steep rise"]);
         check(&label(0.5, 0.91, 0.5, 2), &["0.91 would be needed"]);
-        check(&label(0.9, 0.99, 0.99, 1), &["fires at any threshold"]);
+        let beyond = LabelRow {
+            beyond: true,
+            ..label(0.6, 0.99, 0.6, 1)
+        };
+        check(&beyond, &["fires at any threshold"]);
     }
 
     #[test]
