@@ -5,6 +5,7 @@ mod calibrate;
 mod hark;
 mod prompt_test;
 mod score;
+mod teach;
 mod wav;
 
 use std::fs;
@@ -16,7 +17,7 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 21] = [
     "run",
     "watch",
     "status",
@@ -26,6 +27,8 @@ const VERBS: [&str; 19] = [
     "classify",
     "score",
     "calibrate",
+    "taught",
+    "teach",
     "train",
     "eval",
     "data",
