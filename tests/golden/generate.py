@@ -13,6 +13,7 @@ import time
 
 import ast_family
 import clap_family
+import clap_gradients
 import ecapa_family
 import front_ends
 import sound
@@ -27,6 +28,7 @@ CASES = {
     **wav2vec2_family.CASES,
     **whisper_family.CASES,
     **clap_family.CASES,
+    **clap_gradients.CASES,
     **ecapa_family.CASES,
 }
 

@@ -5,6 +5,7 @@
 
 mod ast;
 mod clap;
+mod clap_gradients;
 mod ecapa;
 mod efficientat;
 mod front_ends;
