@@ -13,4 +13,5 @@ mod pipelines;
 mod speech;
 mod spoil;
 mod support;
+mod trained;
 mod whisper;

@@ -94,7 +94,8 @@ enum State {
         /// A copy for operations that gradients pass, made when the first of them asks.
         tensor: Arc<OnceLock<Tensor>>,
     },
-    Trained(Var),
+    /// A variable, or what is made of variables on this run.
+    Trained(Tensor),
 }
 
 impl From<Weight> for Parameter {
@@ -108,7 +109,14 @@ impl From<Weight> for Parameter {
 
 impl From<Var> for Parameter {
     fn from(var: Var) -> Self {
-        Parameter(State::Trained(var))
+        Parameter(State::Trained(var.as_tensor().clone()))
+    }
+}
+
+impl From<Tensor> for Parameter {
+    /// What was made of variables for one run.
+    fn from(tensor: Tensor) -> Self {
+        Parameter(State::Trained(tensor))
     }
 }
 
@@ -117,11 +125,11 @@ impl Parameter {
     pub fn dims(&self) -> &[usize] {
         match &self.0 {
             State::Fixed { weight, .. } => weight.dims(),
-            State::Trained(var) => var.dims(),
+            State::Trained(tensor) => tensor.dims(),
         }
     }
 
-    /// Whether it is a variable.
+    /// Whether it is trained.
     pub fn is_trained(&self) -> bool {
         matches!(self.0, State::Trained(_))
     }
@@ -145,7 +153,7 @@ impl Parameter {
     /// When candle refuses.
     pub fn tensor(&self) -> candle_core::Result<Tensor> {
         match &self.0 {
-            State::Trained(var) => Ok(var.as_tensor().clone()),
+            State::Trained(tensor) => Ok(tensor.clone()),
             State::Fixed { weight, tensor } => match tensor.get() {
                 Some(tensor) => Ok(tensor.clone()),
                 None => {
