@@ -17,7 +17,7 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "run",
     "watch",
     "status",
@@ -26,6 +26,7 @@ const VERBS: [&str; 21] = [
     "reload",
     "classify",
     "score",
+    "prompt",
     "calibrate",
     "taught",
     "teach",

@@ -13,6 +13,7 @@ import time
 
 import ast_family
 import clap_family
+import clap_gradients
 import ecapa_family
 import front_ends
 import sound
@@ -30,6 +31,7 @@ CASES = {
     **clap_family.CASES,
     # Listens with the checkpoints above.
     "zero-shot": zero_shot.make,
+    **clap_gradients.CASES,
     **ecapa_family.CASES,
 }
 

@@ -5,6 +5,7 @@
 
 mod ast;
 mod clap;
+mod clap_gradients;
 mod ecapa;
 mod efficientat;
 mod front_ends;
@@ -12,5 +13,6 @@ mod pipelines;
 mod speech;
 mod spoil;
 mod support;
+mod trained;
 mod whisper;
 mod zero_shot;
