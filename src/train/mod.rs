@@ -7,6 +7,7 @@
 
 pub mod augment;
 pub mod check;
+pub mod contrastive;
 pub mod dev_set;
 pub mod espeak;
 pub mod event_data;

@@ -13,6 +13,7 @@ import time
 
 import ast_family
 import clap_family
+import contrast_family
 import ecapa_family
 import front_ends
 import sound
@@ -27,6 +28,7 @@ CASES = {
     **wav2vec2_family.CASES,
     **whisper_family.CASES,
     **clap_family.CASES,
+    **contrast_family.CASES,
     **ecapa_family.CASES,
 }
 

@@ -5,6 +5,7 @@
 
 mod ast;
 mod clap;
+mod contrast;
 mod ecapa;
 mod efficientat;
 mod front_ends;

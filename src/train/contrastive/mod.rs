@@ -1,0 +1,24 @@
+//! Contrastive training: sounds and texts that belong together are drawn near each other, all others
+//! of a batch apart.
+//!
+//! | file | does |
+//! |---|---|
+//! | `loss` | InfoNCE both ways with a learned temperature |
+//! | `names`, `pairs` | what a sound may be called; which sounds and texts make a batch |
+//! | `ontology` | AudioSet's names, descriptions and kinds, for texts without sounds |
+//! | `bend` | what happens to a clip before it is heard |
+//! | `small`, `vocabulary` | a small CLAP with random weights, and its tokenizer |
+//! | `projection` | the layers behind the towers, with gradients |
+//! | `adamw` | the optimiser, whose state can be stored |
+//! | `files` | files that are whole or not there |
+
+pub mod adamw;
+pub mod bend;
+pub mod files;
+pub mod loss;
+pub mod names;
+pub mod ontology;
+pub mod pairs;
+pub mod projection;
+pub mod small;
+pub mod vocabulary;
