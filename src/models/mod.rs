@@ -11,6 +11,7 @@ pub mod hubert;
 pub mod keyword;
 pub mod layout;
 pub mod network;
+pub mod prompt;
 pub mod registry;
 pub mod silero;
 pub mod speech_encoder;

@@ -1,0 +1,3 @@
+//! Prompts: sounds that are asked for in plain words.
+
+pub mod sentence;
