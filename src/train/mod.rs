@@ -19,7 +19,9 @@ pub mod manifest;
 pub mod metrics;
 pub mod pool;
 pub mod recipe;
+pub mod retrieval;
 pub mod teacher;
 pub mod trainer;
+pub mod zero_shot;
 
 pub use manifest::{Clip, DataError, Manifest, Split};

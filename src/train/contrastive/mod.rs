@@ -9,11 +9,17 @@
 //! | `bend` | what happens to a clip before it is heard |
 //! | `small`, `vocabulary` | a small CLAP with random weights, and its tokenizer |
 //! | `projection` | the layers behind the towers, with gradients |
-//! | `adamw` | the optimiser, whose state can be stored |
+//! | `texts` | pairs of texts without a sound |
+//! | `towers` | a CLAP whose parts are variables |
+//! | `adamw` | the optimiser |
+//! | `trainer` | the loop |
+//! | `state` | a run that was cut short |
+//! | `directory` | the model directory and its card |
 //! | `files` | files that are whole or not there |
 
 pub mod adamw;
 pub mod bend;
+pub mod directory;
 pub mod files;
 pub mod loss;
 pub mod names;
@@ -21,4 +27,8 @@ pub mod ontology;
 pub mod pairs;
 pub mod projection;
 pub mod small;
+pub mod state;
+pub mod texts;
+pub mod towers;
+pub mod trainer;
 pub mod vocabulary;

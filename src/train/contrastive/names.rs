@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::models::prompt::sentence::sentences;
+
 /// A label or a caption, with the texts that stand for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Name {
@@ -16,15 +18,6 @@ pub struct Name {
 pub struct Names {
     list: Vec<Name>,
     by_key: HashMap<String, usize>,
-}
-
-/// The sentences of a label.
-fn sentences(label: &str) -> Vec<String> {
-    let label = plain(label);
-    vec![
-        format!("The sound of {label}."),
-        format!("This is a sound of {label}."),
-    ]
 }
 
 /// A label as it is compared: `Church_Bells ` is `church bells`.
@@ -98,7 +91,7 @@ mod tests {
         assert_eq!(names.label("Church  bells"), bells);
         assert_ne!(names.label("Bell"), bells);
         assert!(names.all()[bells].texts.len() > 1);
-        assert!(names.all()[bells].texts.iter().all(|text| text.contains("church bell")));
+        assert!(names.all()[bells].texts.iter().all(|text| text.contains("bell")));
         let caption = names.caption("A dog barks, twice.");
         assert_eq!(names.all()[caption].texts, ["A dog barks, twice."]);
         names.describe(bells, "Bells.");
