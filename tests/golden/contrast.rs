@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
-use harkd::nn::layers::Activation;
+use harkd::nn::layers::{Activation, Linear};
 use harkd::nn::params::Params;
 use harkd::train::contrastive::loss::{Form, LogScales, info_nce};
-use harkd::train::contrastive::projection::Projection;
 
 use crate::support::{Fixture, golden};
 
@@ -22,8 +21,16 @@ fn check(case: &str, right: &str, form: Form) {
     let fixture = Fixture::open("clap-loss");
     let params =
         Params::open_file(&golden("fixtures/clap-loss/expected.safetensors")).unwrap();
-    let side = |name| Projection::load(&params, name, Activation::Relu).unwrap();
-    let (audio, text) = (side("audio_projection"), side("text_projection"));
+    let (params, trainable) = params.trainable(|key| key.contains("_projection."));
+    let project = |side: &str, pooled: &Tensor| {
+        let place = params.pp(format!("{side}_projection"));
+        let inputs = pooled.dim(1).unwrap();
+        let dim = params.shape("audio_projection.linear2.bias").unwrap()[0];
+        let linear1 = Linear::load(&place.pp("linear1"), inputs, dim).unwrap();
+        let linear2 = Linear::load(&place.pp("linear2"), dim, dim).unwrap();
+        let inner = linear1.forward_act(pooled, Activation::Relu).unwrap();
+        linear2.forward(&inner).unwrap()
+    };
     let var = |key: &str| Var::from_tensor(&tensor(&fixture, key)).unwrap();
     let scales = LogScales {
         a: var("logit_scale_a"),
@@ -31,8 +38,8 @@ fn check(case: &str, right: &str, form: Form) {
     };
     let pooled = [var("audio"), var("text")];
     let embeds = [
-        audio.forward(&pooled[0]).unwrap(),
-        text.forward(&pooled[1]).unwrap(),
+        project("audio", &pooled[0]),
+        project("text", &pooled[1]),
     ];
     let right = tensor(&fixture, right);
     let loss = info_nce(&embeds[0], &embeds[1], &right, &scales, form).unwrap();
@@ -49,7 +56,7 @@ fn check(case: &str, right: &str, form: Form) {
     .into_iter()
     .filter_map(|(key, var)| Some((key.to_owned(), grads.get(var)?.clone())))
     .collect();
-    for (key, var) in audio.vars().into_iter().chain(text.vars()) {
+    for (key, var) in trainable.variables() {
         trained.insert(key, grads.get(&var).unwrap().clone());
     }
     // Gradients of what lies between are not kept, so the embeddings are variables once more.

@@ -60,6 +60,9 @@ pub struct Options {
     /// anew each time; 0 leaves them as they are (default 0).
     #[arg(long, value_name = "N")]
     bend: Option<usize>,
+    /// Trained towers drop values at random, as many as their config.json says.
+    #[arg(long)]
+    dropout: bool,
     /// Clips whose graphs are in memory together while the audio tower is trained (default 8).
     #[arg(long, value_name = "N")]
     part: Option<NonZeroUsize>,
@@ -97,6 +100,7 @@ impl Options {
             ("--ontology", self.ontology.is_some()),
             ("--text-weight", self.text_weight.is_some()),
             ("--bend", self.bend.is_some()),
+            ("--dropout", self.dropout),
             ("--part", self.part.is_some()),
             ("--warm-up", self.warm_up.is_some()),
             ("--weight-decay", self.weight_decay.is_some()),
@@ -294,6 +298,7 @@ fn recipe(args: &Args, freeze: Freeze, is_small: bool) -> Recipe {
         weight_decay: options.weight_decay.unwrap_or(0.05),
         clip: LONGEST_GRADIENT,
         bend: options.bend.unwrap_or(0),
+        dropout: options.dropout,
         text_weight: options.text_weight.unwrap_or(0.5),
         text_batch: TEXT_BATCH,
         seed: args.seed,
@@ -527,6 +532,7 @@ fn card(args: &Args, recipe: &Recipe, data: &Data, last: Option<Step>) -> Card {
         ("warm-up", format!("{} steps", recipe.warm_up)),
         ("weight decay", recipe.weight_decay.to_string()),
         ("bend", recipe.bend.to_string()),
+        ("dropout", recipe.dropout.to_string()),
         ("scales", format!("{:?}", recipe.form)),
         ("seed", recipe.seed.to_string()),
     ];

@@ -8,7 +8,6 @@
 //! | `ontology` | AudioSet's names, descriptions and kinds, for texts without sounds |
 //! | `bend` | what happens to a clip before it is heard |
 //! | `small`, `vocabulary` | a small CLAP with random weights, and its tokenizer |
-//! | `projection` | the layers behind the towers, with gradients |
 //! | `texts` | pairs of texts without a sound |
 //! | `towers` | a CLAP whose parts are variables |
 //! | `adamw` | the optimiser |
@@ -25,7 +24,6 @@ pub mod loss;
 pub mod names;
 pub mod ontology;
 pub mod pairs;
-pub mod projection;
 pub mod small;
 pub mod state;
 pub mod texts;

@@ -1,20 +1,16 @@
 //! A CLAP in training: both towers with what is trained of them as variables.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
-use safetensors::{Dtype, tensor::TensorView};
 
-use super::files;
 use super::loss::LogScales;
-use super::projection::Projection;
-use crate::features::clap_mel::{ClapInput, ClapMel};
 use crate::models::ModelError;
 use crate::models::clap::{ClapAudio, ClapText};
 use crate::models::layout::Layout;
-use crate::nn::layers::Activation;
-use crate::nn::params::Params;
+use crate::nn::params::{Mode, Params, Trainable};
 
 /// Which parts stay as they are; the projections and the scales are always trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +72,9 @@ impl std::str::FromStr for Freeze {
 /// Both towers, their projections and the scales.
 pub struct Towers {
     params: Params,
+    trainable: Arc<Trainable>,
     audio: ClapAudio,
     text: ClapText,
-    audio_projection: Projection,
-    text_projection: Projection,
     scales: LogScales,
     vars: BTreeMap<String, Var>,
 }
@@ -90,32 +85,35 @@ impl Towers {
     /// # Errors
     /// When it is none, or a part of it cannot be trained.
     pub fn open(layout: &Layout, freeze: Freeze) -> Result<Self, ModelError> {
-        let params = layout.params()?;
-        let _ = freeze;
+        let (params, trainable) = layout.params()?.trainable(move |key| freeze.trains(key));
         let audio = ClapAudio::load(layout, &params)?;
         let text = ClapText::load(layout, &params)?;
-        let audio_projection = Projection::load(&params, "audio_projection", Activation::Relu)?;
-        let text_projection = Projection::load(&params, "text_projection", Activation::Relu)?;
-        let scale = |key: &str| -> Result<Var, ModelError> {
-            Ok(Var::from_tensor(&params.get(key, &[])?.tensor()?)?)
+        for key in SCALES {
+            params.parameter(key, &[])?;
+        }
+        let vars = trainable.variables();
+        let [a, t] = SCALES.map(|key| vars.get(key).cloned());
+        let (Some(a), Some(t)) = (a, t) else {
+            return Err(layout.wrong("logit_scale_init_value", "expected scales that are trained"));
         };
-        let scales = LogScales {
-            a: scale("logit_scale_a")?,
-            t: scale("logit_scale_t")?,
-        };
-        let mut vars = audio_projection.vars();
-        vars.extend(text_projection.vars());
-        vars.insert("logit_scale_a".to_owned(), scales.a.clone());
-        vars.insert("logit_scale_t".to_owned(), scales.t.clone());
         Ok(Towers {
             params,
+            trainable,
             audio,
             text,
-            audio_projection,
-            text_projection,
-            scales,
+            scales: LogScales { a, t },
             vars,
         })
+    }
+
+    /// Drops values at random from now on, as many as the configuration says; the same ones for the
+    /// same seed.
+    pub fn drop_values(&self, seed: u64) {
+        self.trainable.set_mode(Mode {
+            batch_statistics: false,
+            dropout: true,
+        });
+        self.trainable.seed(seed);
     }
 
     /// What is trained, by the keys of the checkpoint.
@@ -128,9 +126,14 @@ impl Towers {
         &self.scales
     }
 
-    /// What makes the features of a clip.
-    pub fn front_end(&self) -> &ClapMel {
-        self.audio.front_end()
+    /// The audio tower.
+    pub fn audio(&self) -> &ClapAudio {
+        &self.audio
+    }
+
+    /// The text tower.
+    pub fn text(&self) -> &ClapText {
+        &self.text
     }
 
     /// The tokens of a text.
@@ -141,85 +144,17 @@ impl Towers {
         self.text.tokenizer().encode(text)
     }
 
-    /// What the audio tower gives for some clips, `(clips, hidden)`.
-    ///
-    /// # Errors
-    /// When features have another shape than the front end gives.
-    pub fn pooled_sounds(&self, clips: &[&ClapInput]) -> Result<Tensor, ModelError> {
-        let rows = clips
-            .iter()
-            .map(|clip| {
-                let states = self.audio.hidden_states(clip)?;
-                let pooled = states.into_iter().find(|(name, _)| name == "pooled");
-                pooled
-                    .map(|(_, state)| state)
-                    .ok_or_else(|| ModelError::Shape("no pooled state".to_owned()))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Tensor::cat(&rows, 0)?)
-    }
-
-    /// What the text tower gives for phrases of one number of tokens, `(phrases, hidden)`.
-    ///
-    /// # Errors
-    /// When a token has no embedding.
-    pub fn pooled_texts(&self, phrases: &[&[u32]]) -> Result<Tensor, ModelError> {
-        let rows = phrases
-            .iter()
-            .map(|ids| {
-                let mut states = self.text.hidden_states(ids)?;
-                states
-                    .pop()
-                    .ok_or_else(|| ModelError::Shape("no pooled state".to_owned()))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Tensor::cat(&rows, 0)?)
-    }
-
-    /// Pooled sounds in the common space, `(clips, dim)`, not of length 1.
-    ///
-    /// # Errors
-    /// When they have another width.
-    pub fn project_sounds(&self, pooled: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(self.audio_projection.forward(pooled)?)
-    }
-
-    /// Pooled texts in the common space, `(texts, dim)`, not of length 1.
-    ///
-    /// # Errors
-    /// When they have another width.
-    pub fn project_texts(&self, pooled: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(self.text_projection.forward(pooled)?)
-    }
-
     /// Writes the checkpoint with what training has made of it.
     ///
     /// # Errors
     /// When the disk refuses; what was there before stays then.
     pub fn save(&self, path: &Path) -> Result<(), ModelError> {
-        let mut all = Vec::new();
-        for key in self.params.keys() {
-            let shape = self.params.shape(key).unwrap_or_default().to_vec();
-            let values: Vec<f32> = match self.vars.get(key) {
-                Some(var) => var.flatten_all()?.to_vec1()?,
-                None => match self.params.get(key, &shape) {
-                    Ok(weight) => weight.values().to_vec(),
-                    Err(_) => continue,
-                },
-            };
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            all.push((key.to_owned(), shape, bytes));
-        }
-        let failed = |error: safetensors::SafeTensorError| ModelError::Format(error.to_string());
-        let views = all
-            .iter()
-            .map(|(key, shape, bytes)| Ok((key, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(failed)?;
-        let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        files::write(path, &safetensors::serialize(views, Some(note)).map_err(failed)?)
+        Ok(self.params.save(path)?)
     }
 }
+
+/// The keys of the scales.
+const SCALES: [&str; 2] = ["logit_scale_a", "logit_scale_t"];
 
 /// A tensor of rows.
 ///

@@ -47,6 +47,8 @@ pub struct Recipe {
     /// Versions of a clip that are heard: 0 as it is; else as many bent ones of a frozen tower, and a new
     /// one each time of a trained one.
     pub bend: usize,
+    /// Whether trained towers drop values at random, as many as their configuration says.
+    pub dropout: bool,
     /// What the loss between texts counts, where there are such.
     pub text_weight: f64,
     /// Pairs of texts a step.
@@ -178,7 +180,7 @@ impl<'a> Trainer<'a> {
 
     /// The features of a sound, bent or as it is.
     fn features(&self, item: usize, bent: Option<&mut Rng>) -> ClapInput {
-        let front_end = self.towers.front_end();
+        let front_end = self.towers.audio().front_end();
         let pcm = (self.sounds)(item);
         let Some(rng) = bent else {
             return front_end.compute(&pcm);
@@ -206,7 +208,7 @@ impl<'a> Trainer<'a> {
                     self.features(item, (self.recipe.bend > 0).then_some(&mut rng))
                 })
                 .collect();
-            let pooled = self.towers.pooled_sounds(&inputs.iter().collect::<Vec<_>>())?;
+            let pooled = self.towers.audio().pooled(&inputs)?;
             let pooled: Vec<Vec<f32>> = pooled.to_vec2()?;
             for (&(item, _), row) in together.iter().zip(pooled) {
                 heard[item].push(row);
@@ -229,7 +231,7 @@ impl<'a> Trainer<'a> {
         all.dedup();
         for text in &all {
             let tokens = self.towers.tokens(text)?;
-            let pooled = self.towers.pooled_texts(&[&tokens])?;
+            let pooled = self.towers.text().pooled(&[tokens])?;
             let row: Vec<f32> = pooled.squeeze(0)?.to_vec1()?;
             self.read.insert(text.clone(), row);
         }
@@ -243,35 +245,28 @@ impl<'a> Trainer<'a> {
                 .iter()
                 .map(|text| self.read.get(text).map_or(&[][..], Vec::as_slice))
                 .collect();
-            return Ok(self.towers.project_texts(&rows(&known)?)?);
+            return Ok(self.towers.text().project(&rows(&known)?)?);
         }
         let tokens = texts
             .iter()
             .map(|text| self.towers.tokens(text))
             .collect::<Result<Vec<_>, _>>()?;
-        // Texts of one length go together, and are put back into their order.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&at| tokens[at].len());
-        let groups = order
-            .chunk_by(|&a, &b| tokens[a].len() == tokens[b].len())
-            .map(|group| {
-                let ids: Vec<&[u32]> = group.iter().map(|&at| tokens[at].as_slice()).collect();
-                self.towers.pooled_texts(&ids)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut place = vec![0u32; texts.len()];
-        for (now, &at) in order.iter().enumerate() {
-            place[at] = now as u32;
-        }
-        let place = Tensor::new(place, &Device::Cpu)?;
-        let pooled = Tensor::cat(&groups, 0)?.index_select(&place, 0)?;
-        Ok(self.towers.project_texts(&pooled)?)
+        Ok(self.towers.text().forward(&tokens)?)
     }
 
-    /// Sounds in the common space, `(clips, dim)`.
-    fn embed_sounds(&self, inputs: &[ClapInput]) -> Result<Tensor, ContrastError> {
-        let pooled = self.towers.pooled_sounds(&inputs.iter().collect::<Vec<_>>())?;
-        Ok(self.towers.project_sounds(&pooled)?)
+    /// Part `part` of the sounds of step `number` in the common space, `(clips, dim)`.
+    fn embed_sounds(
+        &self,
+        inputs: &[ClapInput],
+        number: usize,
+        part: usize,
+    ) -> Result<Tensor, ContrastError> {
+        if self.recipe.dropout {
+            // When a part is computed again, the same values must be missing.
+            let seed = self.rng(3 + part as u64, number).u64(..);
+            self.towers.drop_values(seed);
+        }
+        Ok(self.towers.audio().forward(inputs)?)
     }
 
     /// One step.
@@ -332,6 +327,7 @@ impl<'a> Trainer<'a> {
         let loss_of = |audio: &Tensor| {
             info_nce(audio, &text, &right, self.towers.scales(), self.recipe.form)
         };
+        let number = self.optimiser.steps;
         let mut gradients = Gradients::new();
         if !self.recipe.freeze.trains_audio() {
             let heard: Vec<&[f32]> = drawn
@@ -342,7 +338,7 @@ impl<'a> Trainer<'a> {
                     versions[rng.usize(0..versions.len())].as_slice()
                 })
                 .collect();
-            let loss = loss_of(&self.towers.project_sounds(&rows(&heard)?)?)?;
+            let loss = loss_of(&self.towers.audio().project(&rows(&heard)?)?)?;
             self.gather(&loss.backward()?, &mut gradients)?;
             return Ok((loss.to_scalar()?, gradients));
         }
@@ -353,13 +349,14 @@ impl<'a> Trainer<'a> {
             .collect();
         let part = self.recipe.part.clamp(1, inputs.len().max(1));
         if part >= inputs.len() {
-            let loss = loss_of(&self.embed_sounds(&inputs)?)?;
+            let loss = loss_of(&self.embed_sounds(&inputs, number, 0)?)?;
             self.gather(&loss.backward()?, &mut gradients)?;
             return Ok((loss.to_scalar()?, gradients));
         }
         let embedded = inputs
             .chunks(part)
-            .map(|inputs| Ok(self.embed_sounds(inputs)?.detach()))
+            .enumerate()
+            .map(|(at, inputs)| Ok(self.embed_sounds(inputs, number, at)?.detach()))
             .collect::<Result<Vec<_>, ContrastError>>()?;
         let audio = Var::from_tensor(&Tensor::cat(&embedded, 0)?)?;
         let loss = loss_of(audio.as_tensor())?;
@@ -370,7 +367,7 @@ impl<'a> Trainer<'a> {
         };
         for (at, inputs) in inputs.chunks(part).enumerate() {
             let pull = pull.narrow(0, at * part, inputs.len())?.detach();
-            let pulled = (self.embed_sounds(inputs)? * pull)?.sum_all()?;
+            let pulled = (self.embed_sounds(inputs, number, at)? * pull)?.sum_all()?;
             self.gather(&pulled.backward()?, &mut gradients)?;
         }
         Ok((loss.to_scalar()?, gradients))
