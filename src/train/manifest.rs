@@ -183,7 +183,10 @@ impl Columns {
         let missing = |name: &str| format!("no column {name} in the header");
         let is_caption = |cell: &str| {
             cell.strip_prefix("caption").is_some_and(|rest| {
-                rest.is_empty() || rest.strip_prefix('_').is_some_and(|n| n.parse::<u8>().is_ok())
+                rest.is_empty()
+                    || rest
+                        .strip_prefix('_')
+                        .is_some_and(|n| n.parse::<u8>().is_ok())
             })
         };
         let captions: Vec<usize> = (0..header.len())
@@ -417,12 +420,19 @@ mod tests {
     fn captions_stand_beside_labels_or_in_their_place() {
         let clotho = table("path,caption_1,caption_2,caption_language\na.wav,A dog barks.,,en\n");
         let clip = &clotho.unwrap().clips[0];
-        assert_eq!((clip.label.as_str(), &clip.captions[..]), ("A dog barks.", &["A dog barks.".to_owned()][..]));
-        let both = table("path,label,caption\na.wav,dog,\nb.wav,dog,\"It barks, twice.\"\n").unwrap();
+        assert_eq!(
+            (clip.label.as_str(), &clip.captions[..]),
+            ("A dog barks.", &["A dog barks.".to_owned()][..])
+        );
+        let both =
+            table("path,label,caption\na.wav,dog,\nb.wav,dog,\"It barks, twice.\"\n").unwrap();
         assert!(both.clips[0].captions.is_empty());
         assert_eq!(both.clips[1].captions, ["It barks, twice."]);
         let error = table("path,caption\na.wav,\n").unwrap_err().to_string();
-        assert!(error.contains("manifest.csv:2: expected a path and a label or a caption"), "{error}");
+        assert!(
+            error.contains("manifest.csv:2: expected a path and a label or a caption"),
+            "{error}"
+        );
         let error = table("path,title\na.wav,x\n").unwrap_err().to_string();
         assert!(error.contains("no column 'label' or 'caption'"), "{error}");
     }

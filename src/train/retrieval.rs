@@ -38,11 +38,7 @@ fn places(similarities: &[f32], right: &[bool]) -> Vec<usize> {
         true => f32::NEG_INFINITY,
         false => similarities[at],
     };
-    order.sort_by(|&a, &b| {
-        value(b)
-            .total_cmp(&value(a))
-            .then(right[a].cmp(&right[b]))
-    });
+    order.sort_by(|&a, &b| value(b).total_cmp(&value(a)).then(right[a].cmp(&right[b])));
     (1..)
         .zip(order)
         .filter(|(_, at)| right[*at])
@@ -66,7 +62,9 @@ pub fn retrieval<'a>(queries: impl Iterator<Item = (&'a [f32], &'a [bool])>) -> 
             *hits += usize::from(first <= at);
         }
         let found = (1..).zip(&places).take_while(|(_, place)| **place <= DEPTH);
-        let sum: f64 = found.map(|(count, place)| f64::from(count) / *place as f64).sum();
+        let sum: f64 = found
+            .map(|(count, place)| f64::from(count) / *place as f64)
+            .sum();
         precision += sum / places.len().min(DEPTH) as f64;
     }
     let share = |hits: usize| hits as f64 / figures.queries.max(1) as f64;
@@ -103,7 +101,9 @@ mod tests {
     use super::*;
 
     fn one(similarities: &[f32], right: &[usize]) -> Retrieval {
-        let right: Vec<bool> = (0..similarities.len()).map(|at| right.contains(&at)).collect();
+        let right: Vec<bool> = (0..similarities.len())
+            .map(|at| right.contains(&at))
+            .collect();
         retrieval([(similarities, right.as_slice())].into_iter())
     }
 

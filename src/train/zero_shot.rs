@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use super::manifest::Clip;
 use super::{DataError, Manifest};
-use crate::audio::file::decode_mono;
 use crate::audio::AudioError;
+use crate::audio::file::decode_mono;
 use crate::models::ModelError;
 use crate::models::clap::{Clap, normalise, similarity};
 use crate::models::network::Network;
@@ -187,7 +187,10 @@ pub fn read_labels(path: &std::path::Path) -> Result<Vec<Text>, DataError> {
             return Err(failed(format!("'{line}': expected a label with a phrase")));
         }
         if texts.iter().any(|known| known.name == text.name) {
-            return Err(failed(format!("expected each label once, got '{}' twice", text.name)));
+            return Err(failed(format!(
+                "expected each label once, got '{}' twice",
+                text.name
+            )));
         }
         texts.push(text);
     }
@@ -221,14 +224,18 @@ mod tests {
         let all = Question::new(manifest.clips.iter(), Vec::new());
         assert_eq!(all.right, [vec![0], vec![1], vec![0]]);
         assert!(all.has_labels && all.texts[1].name == "cat");
-        let listed = Question::new(manifest.clips.iter(), vec![Text::label("cat"), Text::label("owl")]);
+        let listed = Question::new(
+            manifest.clips.iter(),
+            vec![Text::label("cat"), Text::label("owl")],
+        );
         assert_eq!((listed.clips.len(), &listed.right[0][..]), (1, &[0][..]));
         assert_eq!(listed.texts.len(), 2);
     }
 
     #[test]
     fn captions_are_asked_for_word_by_word() {
-        let manifest = manifest("path,caption_1,caption_2\na.wav,A dog.,It barks.\nb.wav,A cat.,It barks.\n");
+        let manifest =
+            manifest("path,caption_1,caption_2\na.wav,A dog.,It barks.\nb.wav,A cat.,It barks.\n");
         let question = Question::new(manifest.clips.iter(), Vec::new());
         assert_eq!(question.right, [vec![0, 1], vec![2, 1]]);
         assert!(!question.has_labels);
@@ -243,10 +250,17 @@ mod tests {
         let labels = read_labels(&path).unwrap();
         assert_eq!(labels[0], Text::label("dog"));
         assert_eq!(labels[1].phrases, ["A bell rings.", "Bells."]);
-        for (content, expected) in [("", "got none"), ("a\na\n", "'a' twice"), ("a\t|\n", "with a phrase")] {
+        for (content, expected) in [
+            ("", "got none"),
+            ("a\na\n", "'a' twice"),
+            ("a\t|\n", "with a phrase"),
+        ] {
             std::fs::write(&path, content).unwrap();
             let error = read_labels(&path).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains("labels.txt"), "{error}");
+            assert!(
+                error.contains(expected) && error.contains("labels.txt"),
+                "{error}"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod hark;
 mod score;
+mod train;
 mod wav;
 
 use std::fs;

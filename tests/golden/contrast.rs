@@ -19,8 +19,7 @@ fn tensor(fixture: &Fixture, key: &str) -> Tensor {
 
 fn check(case: &str, right: &str, form: Form) {
     let fixture = Fixture::open("clap-loss");
-    let params =
-        Params::open_file(&golden("fixtures/clap-loss/expected.safetensors")).unwrap();
+    let params = Params::open_file(&golden("fixtures/clap-loss/expected.safetensors")).unwrap();
     let (params, trainable) = params.trainable(|key| key.contains("_projection."));
     let project = |side: &str, pooled: &Tensor| {
         let place = params.pp(format!("{side}_projection"));
@@ -37,10 +36,7 @@ fn check(case: &str, right: &str, form: Form) {
         t: var("logit_scale_t"),
     };
     let pooled = [var("audio"), var("text")];
-    let embeds = [
-        project("audio", &pooled[0]),
-        project("text", &pooled[1]),
-    ];
+    let embeds = [project("audio", &pooled[0]), project("text", &pooled[1])];
     let right = tensor(&fixture, right);
     let loss = info_nce(&embeds[0], &embeds[1], &right, &scales, form).unwrap();
     let value = loss.to_scalar::<f32>().unwrap();

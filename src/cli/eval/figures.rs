@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::stream::StreamFigures;
 use crate::cli::out;
-use crate::train::retrieval::Retrieval;
 use crate::train::metrics::{Confusion, average_precision, best, mean};
+use crate::train::retrieval::Retrieval;
 
 /// A clip that was taken for something else.
 #[derive(Debug, Clone, Serialize)]

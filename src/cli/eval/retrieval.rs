@@ -56,7 +56,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let table = similarities(&clap, &question, &mut || bar.inc(1))?;
     bar.finish_and_clear();
     let name = row.map_or_else(|| dir.display().to_string(), |row| row.name.to_owned());
-    finish(args, &name, &Report::Clips(Box::new(measured(&question, &table))))
+    finish(
+        args,
+        &name,
+        &Report::Clips(Box::new(measured(&question, &table))),
+    )
 }
 
 fn measured(question: &Question, table: &[Vec<f32>]) -> Measured {

@@ -6,27 +6,21 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use rayon::prelude::*;
 
+use super::data::Data;
 use super::measured::measure;
 use super::{Args, rate};
-use crate::audio::AudioError;
-use crate::audio::file::decode_mono;
-use crate::audio::synth;
 use crate::cli::{UsageError, out};
-use crate::models::audioset::audioset_labels;
+use crate::models::clap::ClapAudio;
 use crate::models::layout::Layout;
-use crate::models::verify::hex_sha256;
 use crate::models::{ModelError, registry};
+use crate::train::DataError;
 use crate::train::contrastive::directory::{Card, WEIGHTS, copy_base};
 use crate::train::contrastive::loss::Form;
-use crate::train::contrastive::ontology::Ontology;
-use crate::train::contrastive::pairs::{Pairs, is_held_out};
 use crate::train::contrastive::texts::TextPairs;
 use crate::train::contrastive::towers::{Freeze, Towers};
 use crate::train::contrastive::trainer::{ContrastError, Recipe, Step, Trainer};
 use crate::train::contrastive::{small, state};
-use crate::train::{Clip, DataError, Manifest, Split};
 
 /// Options of CLAP.
 #[derive(Debug, clap::Args)]
@@ -42,17 +36,17 @@ pub struct Options {
     scales: Option<Form>,
     /// Only the clips in these folders of the data set, such as events.
     #[arg(long, value_name = "SET", value_delimiter = ',')]
-    sets: Vec<String>,
+    pub(super) sets: Vec<String>,
     /// Labels whose clips are never heard in training; measured in the end, as what was never heard.
-    #[arg(long, value_name = "LABEL", value_delimiter = ',')]
-    hold_out: Vec<String>,
+    #[arg(long, value_name = "LABEL", num_args = 1..)]
+    pub(super) hold_out: Vec<String>,
     /// So many made sounds of each kind that the synthesiser knows are heard too.
     #[arg(long, value_name = "N")]
-    made: Option<usize>,
+    pub(super) made: Option<usize>,
     /// AudioSet's ontology.json: labels get its descriptions and what they are kinds of, and the text tower
     /// learns which of its names and descriptions belong together.
     #[arg(long, value_name = "FILE")]
-    ontology: Option<PathBuf>,
+    pub(super) ontology: Option<PathBuf>,
     /// What the loss between texts counts beside the one between sounds and texts (default 0.5).
     #[arg(long, value_name = "SHARE", value_parser = rate)]
     text_weight: Option<f64>,
@@ -126,23 +120,8 @@ const TEXT_BATCH: usize = 32;
 const LONGEST_GRADIENT: f32 = 1.0;
 /// Highest learning rate of random weights, and of a base.
 const RATES: (f64, f64) = (1e-3, 1e-4);
-/// Length of a made sound, in seconds.
-const MADE_S: f32 = 5.0;
-/// Clips that the statistics of the mel bands are taken over.
-const STATISTICS_OF: usize = 400;
 /// Lines that a run without a bar writes.
 const LINES: usize = 20;
-
-/// The sounds and texts of a run.
-pub(super) struct Data {
-    pub(super) manifest: Manifest,
-    /// The clips that are heard, before the made ones.
-    clips: Vec<Clip>,
-    pairs: Pairs,
-    texts: Option<TextPairs>,
-    /// Samples by the number of the item, as 16 bits.
-    sounds: Vec<Vec<i16>>,
-}
 
 /// Runs the objective.
 ///
@@ -159,7 +138,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     prepare_out(args)?;
     let rate_hz = match &base {
         None => small::RATE_HZ,
-        Some(base) => crate::models::clap::ClapAudio::load(base, &base.params()?)?
+        Some(base) => ClapAudio::load(base, &base.params()?)?
             .front_end()
             .rate_hz(),
     };
@@ -183,7 +162,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     });
     let recipe = recipe(args, freeze, is_small);
     let towers = Towers::open(&layout, freeze)?;
-    data.drop_long_texts(&towers)?;
+    data.drop_long_texts(&towers);
     let labels = data.pairs.labels();
     if labels < 2 {
         return Err(DataError::Empty {
@@ -201,10 +180,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         began.elapsed().as_secs_f32()
     ));
     let bar = bar(0, "{pos}/{len} clips heard");
-    let sounds = |item: usize| -> Vec<f32> {
-        let sound = &data.sounds[item];
-        sound.iter().map(|x| f32::from(*x) / 32_768.0).collect()
-    };
+    let sounds = |item: usize| data.pcm(item);
     let mut trainer = Trainer::new(
         towers,
         recipe.clone(),
@@ -217,7 +193,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         },
     )?;
     bar.finish_and_clear();
-    let run = format!("{recipe:?}; base {}; data {}", args.base, data.fingerprint());
+    let run = format!(
+        "{recipe:?}; base {}; data {}",
+        args.base,
+        data.fingerprint()
+    );
     if state::resume(
         &args.out,
         &run,
@@ -260,14 +240,15 @@ fn open_base(args: &Args) -> anyhow::Result<Layout> {
 
 /// Makes the output directory; refuses one that holds a model which no run here can go on with.
 fn prepare_out(args: &Args) -> anyhow::Result<()> {
-    let failed = |error: std::io::Error| {
-        ModelError::Read(format!("--out {}: {error}", args.out.display()))
-    };
+    let failed =
+        |error: std::io::Error| ModelError::Read(format!("--out {}: {error}", args.out.display()));
     std::fs::create_dir_all(&args.out).map_err(failed)?;
     let run = state::path(&args.out);
     if args.contrast.restart {
         match std::fs::remove_file(&run) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error).into()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(error).into());
+            }
             _ => return Ok(()),
         }
     }
@@ -324,10 +305,12 @@ fn train(
     let mut saved = trainer.optimiser.steps;
     while trainer.optimiser.steps < recipe.steps {
         let step = trainer.step().map_err(|error| match error {
-            ContrastError::Diverged { .. } if saved > 0 => anyhow::Error::from(error).context(format!(
-                "stopped; {} holds the checkpoint of step {saved}",
-                args.out.display()
-            )),
+            ContrastError::Diverged { .. } if saved > 0 => {
+                anyhow::Error::from(error).context(format!(
+                    "stopped; {} holds the checkpoint of step {saved}",
+                    args.out.display()
+                ))
+            }
             error => error.into(),
         })?;
         let scale: f32 = trainer.towers.scales().a.as_tensor().to_scalar()?;
@@ -352,14 +335,14 @@ fn train(
         if step.done.is_multiple_of(save_every) || step.done == recipe.steps {
             trainer.save(&args.out, run)?;
             saved = step.done;
-            let figures = measure(&args.out, &data.manifest, &args.contrast.sets, &args.contrast.hold_out)?;
-            let figures: Vec<String> = figures
-                .iter()
-                .take(1)
-                .map(|(what, value)| format!("{what}: {value}"))
-                .collect();
-            if bar.is_hidden() {
-                out::note(format_args!("step {}: {}", step.done, figures.join("; ")));
+            let figures = measure(
+                &args.out,
+                &data.manifest,
+                &args.contrast.sets,
+                &args.contrast.hold_out,
+            )?;
+            if let (true, Some((what, value))) = (bar.is_hidden(), figures.first()) {
+                out::note(format_args!("step {}: {what}: {value}", step.done));
             }
         }
     }
@@ -380,145 +363,14 @@ fn bar(length: usize, template: &str) -> ProgressBar {
     }
 }
 
-impl Data {
-    fn open(args: &Args, rate_hz: u32) -> anyhow::Result<Self> {
-        let options = &args.contrast;
-        let manifest = Manifest::open(&args.data)?;
-        let ontology = options.ontology.as_deref().map(Ontology::read).transpose()?;
-        let clips: Vec<Clip> = manifest
-            .clips
-            .iter()
-            .filter(|clip| clip.split == Split::Train)
-            .filter(|clip| options.sets.is_empty() || options.sets.contains(&clip.set))
-            .filter(|clip| !is_held_out(&names_of(clip), &options.hold_out))
-            .cloned()
-            .collect();
-        for held in &options.hold_out {
-            let known = |clip: &Clip| is_held_out(&names_of(clip), std::slice::from_ref(held));
-            if !manifest.clips.iter().any(known) {
-                return Err(UsageError(format!(
-                    "--hold-out {held}: no clip of the data set has this label"
-                ))
-                .into());
-            }
-        }
-        let mut pairs = Pairs::default();
-        for clip in &clips {
-            pairs.add(clip, ontology.as_ref());
-        }
-        let mut sounds: Vec<Vec<i16>> = clips
-            .par_iter()
-            .map(|clip| Ok(to_16_bits(&decode_mono(&clip.path, rate_hz)?)))
-            .collect::<Result<_, AudioError>>()?;
-        if let Some(made) = options.made.filter(|made| *made > 0) {
-            if rate_hz != crate::clock::PIPELINE_RATE_HZ {
-                return Err(UsageError(format!(
-                    "--made: the synthesiser makes sounds of {} Hz, and this model hears {rate_hz} Hz",
-                    crate::clock::PIPELINE_RATE_HZ
-                ))
-                .into());
-            }
-            let mut rng = fastrand::Rng::with_seed(args.seed);
-            for sound in synth::Sound::ALL {
-                let names = synth::labels(sound);
-                let [first, more @ ..] = names else { continue };
-                if is_held_out(names, &options.hold_out) {
-                    continue;
-                }
-                for _ in 0..made {
-                    pairs.add_labels(first, more, ontology.as_ref());
-                    sounds.push(to_16_bits(&synth::render(sound, &mut rng, MADE_S)));
-                }
-            }
-        }
-        Ok(Data {
-            manifest,
-            clips,
-            pairs,
-            texts: ontology.as_ref().map(TextPairs::of),
-            sounds,
-        })
-    }
-
-    /// Writes the small CLAP with random weights, for these texts and sounds.
-    fn write_small(&self, args: &Args) -> Result<(), ModelError> {
-        let names = audioset_labels().iter().map(|label| label.name);
-        let mut texts: Vec<String> = names
-            .flat_map(crate::models::prompt::sentence::sentences)
-            .collect();
-        for name in self.pairs.names.all() {
-            texts.extend(name.texts.iter().cloned());
-        }
-        if let Some(pairs) = &self.texts {
-            texts.extend(pairs.all().map(str::to_owned));
-        }
-        let every = (self.sounds.len() / STATISTICS_OF).max(1);
-        let clips: Vec<Vec<f32>> = self
-            .sounds
-            .iter()
-            .step_by(every)
-            .map(|sound| sound.iter().map(|x| f32::from(*x) / 32_768.0).collect())
-            .collect();
-        let statistics = small::statistics(clips.iter().map(Vec::as_slice));
-        small::write(&args.out, &texts, &statistics, args.seed)
-    }
-
-    /// Leaves out the texts that have more tokens than the model takes, and says so.
-    fn drop_long_texts(&mut self, towers: &Towers) -> anyhow::Result<()> {
-        let fits = |text: &str| towers.tokens(text).is_ok();
-        let (gone, kept) = self.pairs.retain_texts(fits);
-        if gone > 0 {
-            out::note(format_args!(
-                "{gone} texts are too long for the model and are left out, and {} clips with them",
-                self.sounds.len() - kept.len()
-            ));
-        }
-        if kept.len() < self.sounds.len() {
-            self.sounds = kept
-                .into_iter()
-                .map(|at| std::mem::take(&mut self.sounds[at]))
-                .collect();
-        }
-        if let Some(texts) = &mut self.texts {
-            texts.retain_texts(fits);
-        }
-        Ok(())
-    }
-
-    /// What tells one set of pairs from another.
-    fn fingerprint(&self) -> String {
-        let mut all = String::new();
-        for clip in &self.clips {
-            all.push_str(&format!("{}\t{}\t{:?}\n", clip.name, clip.label, clip.captions));
-        }
-        all.push_str(&format!("{:?}\n", self.pairs.counts()));
-        for text in self.texts.iter().flat_map(TextPairs::all) {
-            all.push_str(text);
-        }
-        hex_sha256(all.as_bytes())
-    }
-}
-
-/// All names of a clip.
-pub(super) fn names_of(clip: &Clip) -> Vec<&str> {
-    let more = clip.audioset_labels.iter().chain(&clip.captions);
-    std::iter::once(&clip.label)
-        .chain(more)
-        .map(String::as_str)
-        .collect()
-}
-
-fn to_16_bits(pcm: &[f32]) -> Vec<i16> {
-    pcm.iter()
-        .map(|x| (x * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i16)
-        .collect()
-}
-
 fn card(args: &Args, recipe: &Recipe, data: &Data, last: Option<Step>) -> Card {
     let options = &args.contrast;
     let mut licences: Vec<(String, usize)> = Vec::new();
     for clip in &data.clips {
-        match licences.iter_mut().find(|(known, _)| *known == clip.licence) {
+        match licences
+            .iter_mut()
+            .find(|(known, _)| *known == clip.licence)
+        {
             Some((_, count)) => *count += 1,
             None => licences.push((clip.licence.clone(), 1)),
         }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::contrast::names_of;
+use super::data::names_of;
 use crate::models::clap::Clap;
 use crate::models::layout::Layout;
 use crate::train::contrastive::pairs::is_held_out;
@@ -43,7 +43,11 @@ pub fn measure(
         let right: Vec<Vec<bool>> = question
             .right
             .iter()
-            .map(|right| (0..question.texts.len()).map(|at| right.contains(&at)).collect())
+            .map(|right| {
+                (0..question.texts.len())
+                    .map(|at| right.contains(&at))
+                    .collect()
+            })
             .collect();
         let (forth, back) = both_ways(&table, &right);
         if question.has_labels {

@@ -4,9 +4,11 @@
 //! |---|---|
 //! | `network` | the small networks for words and sounds, by their labels |
 //! | `contrast` | CLAP, by pairs of sounds and texts |
+//! | `data` | the sounds and texts that CLAP is trained on |
 //! | `measured` | what a trained CLAP can do, for its card |
 
 mod contrast;
+mod data;
 mod measured;
 mod network;
 

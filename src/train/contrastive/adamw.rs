@@ -145,7 +145,11 @@ mod tests {
         for (got, expected) in values("w").iter().zip(EXPECTED_W) {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}");
         }
-        assert!((values("b")[0] - EXPECTED_B).abs() < 1e-6, "{:?}", values("b"));
+        assert!(
+            (values("b")[0] - EXPECTED_B).abs() < 1e-6,
+            "{:?}",
+            values("b")
+        );
     }
 
     const EXPECTED_W: [f32; 2] = [0.469_379_13, -0.220_128_37];
@@ -153,7 +157,8 @@ mod tests {
 
     #[test]
     fn gradients_are_cut_together_and_not_each_by_itself() {
-        let mut gradients = Gradients::from([("a".to_owned(), vec![3.0]), ("b".to_owned(), vec![4.0])]);
+        let mut gradients =
+            Gradients::from([("a".to_owned(), vec![3.0]), ("b".to_owned(), vec![4.0])]);
         assert_eq!(clip(&mut gradients, 1.0), 5.0);
         assert!((gradients["a"][0] - 0.6).abs() < 1e-6 && (gradients["b"][0] - 0.8).abs() < 1e-6);
         assert_eq!(clip(&mut gradients, 2.0), 1.0);

@@ -75,7 +75,11 @@ mod tests {
             assert_eq!(bent, bend(&mut Rng::with_seed(seed), &clip, 16_000));
             let short = bend(&mut Rng::with_seed(seed), &clip[..4_000], 16_000);
             assert!(!short.is_empty() && short.len() <= 16_000);
-            assert!(bent.iter().chain(&short).all(|x| x.is_finite() && x.abs() <= 1.0));
+            assert!(
+                bent.iter()
+                    .chain(&short)
+                    .all(|x| x.is_finite() && x.abs() <= 1.0)
+            );
         }
         assert!(bend(&mut Rng::with_seed(1), &[], 100).is_empty());
     }

@@ -73,7 +73,11 @@ impl Card {
             self.base, self.data, self.amounts
         );
         if !self.held_out.is_empty() {
-            let _ = writeln!(text, "- Never heard in training: {}", self.held_out.join(", "));
+            let _ = writeln!(
+                text,
+                "- Never heard in training: {}",
+                self.held_out.join(", ")
+            );
         }
         let licences: Vec<String> = self
             .licences

@@ -39,7 +39,9 @@ mod tests {
         write(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        let error = write(&dir.path().join("no/b.json"), b"x").unwrap_err().to_string();
+        let error = write(&dir.path().join("no/b.json"), b"x")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("b.json: cannot be written"), "{error}");
     }
 }

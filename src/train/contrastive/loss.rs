@@ -90,8 +90,8 @@ pub fn info_nce(
         }
     };
     let of_sounds = audio_logits.t()?.contiguous()?;
-    let sum = cross_entropy(&of_sounds, &of_texts, 0.0)?
-        + cross_entropy(&other, &other_target, 0.0)?;
+    let sum =
+        cross_entropy(&of_sounds, &of_texts, 0.0)? + cross_entropy(&other, &other_target, 0.0)?;
     sum? * 0.5
 }
 

@@ -91,7 +91,12 @@ mod tests {
         assert_eq!(names.label("Church  bells"), bells);
         assert_ne!(names.label("Bell"), bells);
         assert!(names.all()[bells].texts.len() > 1);
-        assert!(names.all()[bells].texts.iter().all(|text| text.contains("bell")));
+        assert!(
+            names.all()[bells]
+                .texts
+                .iter()
+                .all(|text| text.contains("bell"))
+        );
         let caption = names.caption("A dog barks, twice.");
         assert_eq!(names.all()[caption].texts, ["A dog barks, twice."]);
         names.describe(bells, "Bells.");

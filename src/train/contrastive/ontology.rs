@@ -163,17 +163,26 @@ mod tests {
         let ontology = Ontology::read(&path).unwrap();
         let dog = ontology.find("DOG").unwrap();
         assert_eq!(ontology.ancestors(dog), ["Animal"]);
-        assert_eq!(ontology.ancestors(ontology.find("bark").unwrap()), ["Dog", "Animal"]);
+        assert_eq!(
+            ontology.ancestors(ontology.find("bark").unwrap()),
+            ["Dog", "Animal"]
+        );
         assert_eq!(ontology.kinds()[0].description, "All sound of beasts.");
         std::fs::write(&path, "{}").unwrap();
         let error = Ontology::read(&path).unwrap_err().to_string();
-        assert!(error.contains("ontology.json: expected AudioSet's"), "{error}");
+        assert!(
+            error.contains("ontology.json: expected AudioSet's"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_description_is_cut_at_a_word() {
         let long = "word ".repeat(60);
         let cut = beginning(&long);
-        assert!(cut.len() <= MAX_DESCRIPTION && cut.ends_with("word"), "{cut}");
+        assert!(
+            cut.len() <= MAX_DESCRIPTION && cut.ends_with("word"),
+            "{cut}"
+        );
     }
 }

@@ -275,8 +275,11 @@ mod tests {
         for seed in 0..20 {
             let drawn = pairs.draw(3, &mut Rng::with_seed(seed));
             assert_eq!(drawn, pairs.draw(3, &mut Rng::with_seed(seed)));
-            let mut firsts: Vec<usize> =
-                drawn.items.iter().map(|&at| pairs.items[at].names[0]).collect();
+            let mut firsts: Vec<usize> = drawn
+                .items
+                .iter()
+                .map(|&at| pairs.items[at].names[0])
+                .collect();
             firsts.sort_unstable();
             firsts.dedup();
             assert_eq!(firsts.len(), 3, "{drawn:?}");
@@ -288,12 +291,17 @@ mod tests {
     fn a_text_is_right_for_every_clip_of_its_name() {
         let pairs = pairs();
         for seed in 0..20 {
-            let Drawn { items, texts, right } = pairs.draw(4, &mut Rng::with_seed(seed));
+            let Drawn {
+                items,
+                texts,
+                right,
+            } = pairs.draw(4, &mut Rng::with_seed(seed));
             assert_eq!(right.len(), items.len() * texts.len());
             for (row, &item) in right.chunks_exact(texts.len()).zip(&items) {
                 let is_dog = item < 2;
                 for (value, text) in row.iter().zip(&texts) {
-                    let of_dog = text.contains("dog") || text.contains("bark") || text.contains("Bark");
+                    let of_dog =
+                        text.contains("dog") || text.contains("bark") || text.contains("Bark");
                     if is_dog || of_dog {
                         assert_eq!(*value == 1.0, is_dog && of_dog, "{text}");
                     }

@@ -252,7 +252,11 @@ impl Listed {
                     &[reach * reach, heads],
                     First::All(0.0),
                 );
-                self.linear(&format!("{at}.intermediate.dense"), width, MLP_RATIO * width);
+                self.linear(
+                    &format!("{at}.intermediate.dense"),
+                    width,
+                    MLP_RATIO * width,
+                );
                 self.linear(&format!("{at}.output.dense"), MLP_RATIO * width, width);
             }
             if stage + 1 < DEPTHS.len() {
@@ -330,13 +334,20 @@ fn weights(tokens: usize, statistics: &Statistics, seed: u64) -> Result<Vec<u8>,
             let values: Vec<f32> = match first {
                 First::Given(values) => values,
                 First::All(value) => vec![value; count],
-                First::Normal => (0..count).map(|_| EMBEDDING_SPREAD * normal(&mut rng)).collect(),
+                First::Normal => (0..count)
+                    .map(|_| EMBEDDING_SPREAD * normal(&mut rng))
+                    .collect(),
                 First::Linear(inputs) => {
                     let bound = (1.0 / inputs as f32).sqrt();
-                    (0..count).map(|_| bound * (2.0 * rng.f32() - 1.0)).collect()
+                    (0..count)
+                        .map(|_| bound * (2.0 * rng.f32() - 1.0))
+                        .collect()
                 }
             };
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
             (key, shape, bytes)
         })
         .collect();
@@ -345,9 +356,7 @@ fn weights(tokens: usize, statistics: &Statistics, seed: u64) -> Result<Vec<u8>,
     };
     let views = tensors
         .iter()
-        .map(|(key, shape, bytes)| {
-            Ok((key, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
-        })
+        .map(|(key, shape, bytes)| Ok((key, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
     // transformers refuses a file that does not say for which library it is.
@@ -363,12 +372,18 @@ mod tests {
 
     #[test]
     fn it_is_a_clap_that_hears_and_reads_and_the_seed_decides() {
-        let texts: Vec<String> = ["a dog barks", "the dog is barking", "a bell rings, bells ring"]
-            .map(str::to_owned)
-            .into();
+        let texts: Vec<String> = [
+            "a dog barks",
+            "the dog is barking",
+            "a bell rings, bells ring",
+        ]
+        .map(str::to_owned)
+        .into();
         let tone: Vec<f32> = (0..16_000).map(|n| (n as f32 * 0.2).sin()).collect();
         let found = statistics([tone.as_slice()].into_iter());
-        assert!(found.var.iter().all(|var| *var >= 1.0) && found.mean.iter().any(|mean| *mean < 0.0));
+        assert!(
+            found.var.iter().all(|var| *var >= 1.0) && found.mean.iter().any(|mean| *mean < 0.0)
+        );
         let make = |seed| {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), &texts, &found, seed).unwrap();

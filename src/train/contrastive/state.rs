@@ -98,7 +98,9 @@ pub fn resume(
         .and_then(|step| step.parse().ok())
         .ok_or_else(|| wrong("expected the number of a step, got none"))?;
     if notes.get(RECIPE).map(String::as_str) != Some(recipe) {
-        return Err(wrong("the run in it had other data or options than this one"));
+        return Err(wrong(
+            "the run in it had other data or options than this one",
+        ));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
     let tensor = |part: &str, key: &str, count: usize| -> Result<Option<Vec<f32>>, ModelError> {

@@ -102,7 +102,10 @@ mod tests {
         // Of animals nothing is said.
         assert_eq!(texts.len(), 1);
         let all: Vec<&str> = texts.all().collect();
-        assert!(all.contains(&"A canid.") && all.contains(&"A kind of animal."), "{all:?}");
+        assert!(
+            all.contains(&"A canid.") && all.contains(&"A kind of animal."),
+            "{all:?}"
+        );
         let (names, descriptions) = texts.draw(5, &mut Rng::with_seed(1));
         assert_eq!((names.len(), descriptions.len()), (1, 1));
         texts.retain_texts(|text| text.contains("dog is barking"));

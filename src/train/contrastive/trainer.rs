@@ -254,6 +254,13 @@ impl<'a> Trainer<'a> {
         Ok(self.towers.text().forward(&tokens)?)
     }
 
+    /// Where that is asked for, values are dropped from here on, the same in every run of this step.
+    fn drop_values(&self, purpose: u64, number: usize) {
+        if self.recipe.dropout {
+            self.towers.drop_values(self.rng(purpose, number).u64(..));
+        }
+    }
+
     /// Part `part` of the sounds of step `number` in the common space, `(clips, dim)`.
     fn embed_sounds(
         &self,
@@ -261,11 +268,8 @@ impl<'a> Trainer<'a> {
         number: usize,
         part: usize,
     ) -> Result<Tensor, ContrastError> {
-        if self.recipe.dropout {
-            // When a part is computed again, the same values must be missing.
-            let seed = self.rng(3 + part as u64, number).u64(..);
-            self.towers.drop_values(seed);
-        }
+        // When a part is computed again, the same values must be missing.
+        self.drop_values(4 + part as u64, number);
         Ok(self.towers.audio().forward(inputs)?)
     }
 
@@ -275,6 +279,7 @@ impl<'a> Trainer<'a> {
     /// When a tower fails, or the loss or the gradients are no numbers; the weights are then as they were.
     pub fn step(&mut self) -> Result<Step, ContrastError> {
         let number = self.optimiser.steps;
+        self.drop_values(3, number);
         let mut rng = self.rng(1, number);
         let drawn = self.pairs.draw(self.recipe.batch, &mut rng);
         let (loss, mut gradients) = self.sound_loss(&drawn, &mut rng)?;
@@ -316,17 +321,12 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    fn sound_loss(
-        &self,
-        drawn: &Drawn,
-        rng: &mut Rng,
-    ) -> Result<(f32, Gradients), ContrastError> {
+    fn sound_loss(&self, drawn: &Drawn, rng: &mut Rng) -> Result<(f32, Gradients), ContrastError> {
         let shape = (drawn.items.len(), drawn.texts.len());
         let right = Tensor::from_slice(&drawn.right, shape, &Device::Cpu)?;
         let text = self.embed_texts(&drawn.texts)?;
-        let loss_of = |audio: &Tensor| {
-            info_nce(audio, &text, &right, self.towers.scales(), self.recipe.form)
-        };
+        let loss_of =
+            |audio: &Tensor| info_nce(audio, &text, &right, self.towers.scales(), self.recipe.form);
         let number = self.optimiser.steps;
         let mut gradients = Gradients::new();
         if !self.recipe.freeze.trains_audio() {
@@ -405,3 +405,6 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,8 +23,13 @@ const SPECIAL: [&str; 5] = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
 /// A pair of pieces that stands in the texts less often is no piece of its own.
 const MIN_FREQUENCY: u64 = 2;
 
-type Bpe =
-    TokenizerImpl<BPE, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+type Bpe = TokenizerImpl<
+    BPE,
+    NormalizerWrapper,
+    PreTokenizerWrapper,
+    PostProcessorWrapper,
+    DecoderWrapper,
+>;
 
 /// Learns a vocabulary of at most `size` tokens from `texts` and writes `tokenizer.json` and
 /// `tokenizer_config.json` into `dir`; gives the number of tokens.
@@ -37,8 +42,7 @@ pub fn write(
     size: usize,
     max_tokens: usize,
 ) -> Result<usize, ModelError> {
-    let failed =
-        |error: tokenizers::Error| ModelError::Format(format!("the vocabulary: {error}"));
+    let failed = |error: tokenizers::Error| ModelError::Format(format!("the vocabulary: {error}"));
     let mut trainer = BpeTrainerBuilder::new()
         .vocab_size(size)
         .min_frequency(MIN_FREQUENCY)
@@ -80,7 +84,10 @@ pub fn write(
         "trim_offsets": true,
         "unk_token": "<unk>",
     });
-    for (name, value) in [("tokenizer.json", &whole), ("tokenizer_config.json", &config)] {
+    for (name, value) in [
+        ("tokenizer.json", &whole),
+        ("tokenizer_config.json", &config),
+    ] {
         super::files::write(&dir.join(name), format!("{value:#}\n").as_bytes())?;
     }
     Ok(bpe.get_vocab_size(true))
