@@ -6,6 +6,7 @@ mod hark;
 mod prompt_test;
 mod score;
 mod teach;
+mod train;
 mod wav;
 
 use std::fs;

@@ -14,6 +14,7 @@ import time
 import ast_family
 import clap_family
 import clap_gradients
+import contrast_family
 import ecapa_family
 import front_ends
 import sound
@@ -32,6 +33,7 @@ CASES = {
     # Listens with the checkpoints above.
     "zero-shot": zero_shot.make,
     **clap_gradients.CASES,
+    **contrast_family.CASES,
     **ecapa_family.CASES,
 }
 

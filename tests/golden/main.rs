@@ -6,6 +6,7 @@
 mod ast;
 mod clap;
 mod clap_gradients;
+mod contrast;
 mod ecapa;
 mod efficientat;
 mod front_ends;
