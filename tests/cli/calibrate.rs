@@ -50,7 +50,9 @@ fn rule<'a>(report: &'a Value, name: &str) -> &'a Value {
 /// How often rules fire on a recording, as the daemon counts it.
 fn fired(hark: &Hark, file: &Path, name: &str) -> usize {
     let source = format!("file:{}", file.display());
-    let ran = hark.run(&["run", "--source", &source, "--json", "--bus", "none", "--quiet"]);
+    let ran = hark.run(&[
+        "run", "--source", &source, "--json", "--bus", "none", "--quiet",
+    ]);
     ran.check_code(0);
     let events = ran.windows();
     let begins = |event: &&Value| event["rule"] == name && event["phase"] != "end";
@@ -70,13 +72,20 @@ fn a_room_that_fires_a_rule_does_not_after_calibration_and_does_again_once_undon
     let minutes = report["minutes"].as_f64().unwrap();
     assert!((minutes - 0.4).abs() < 0.01, "{minutes}");
     let bound = home["then_per_hour_at_most"].as_f64().unwrap();
-    assert!((bound - 2.995_732 / (minutes / 60.0)).abs() < 0.1, "{bound}");
+    assert!(
+        (bound - 2.995_732 / (minutes / 60.0)).abs() < 0.1,
+        "{bound}"
+    );
     assert_eq!(report["written"], calibrated(&hark).to_str().unwrap());
 
     assert_eq!(fired(&hark, &room, "home"), 0);
     let check = hark.run(&["check"]);
     check.check(0);
-    assert!(check.stdout.contains("90-calibrated.toml"), "{}", check.stdout);
+    assert!(
+        check.stdout.contains("90-calibrated.toml"),
+        "{}",
+        check.stdout
+    );
     let text = fs::read_to_string(calibrated(&hark)).unwrap();
     assert!(text.contains("name = \"home\"\n# 20"), "{text}");
     assert!(text.contains("--undo"), "{text}");
@@ -106,7 +115,11 @@ fn a_dry_run_writes_nothing() {
     assert!(!hark.path("data").exists());
     let text = hark.run(&["calibrate", "--from", room.to_str().unwrap(), "--dry-run"]);
     text.check(0);
-    assert!(text.stdout.contains("nothing was written"), "{}", text.stdout);
+    assert!(
+        text.stdout.contains("nothing was written"),
+        "{}",
+        text.stdout
+    );
     assert!(text.stdout.contains("95 % confidence"), "{}", text.stdout);
 }
 
@@ -128,11 +141,18 @@ fn what_must_still_be_heard_is_tried() {
     let hark = Hark::new();
     let room = knocks(&hark);
     let wanted = format!("Knock={}", room.display());
-    let report = report(&calibrate(&hark, &room, &["--dry-run", "--positive", &wanted]));
+    let report = report(&calibrate(
+        &hark,
+        &room,
+        &["--dry-run", "--positive", &wanted],
+    ));
     let positive = &report["positives"][0];
     assert_eq!(positive["name"], "Knock");
     assert!(positive["before"].as_u64().unwrap() > 0, "{positive}");
-    assert_eq!(positive["after"], 0, "the room and the wanted sound are the same");
+    assert_eq!(
+        positive["after"], 0,
+        "the room and the wanted sound are the same"
+    );
     calibrate(&hark, &room, &["--positive", "Knok=x.wav"]).check_error(2, "did you mean 'Knock'?");
 }
 
@@ -162,9 +182,13 @@ fn other_calibrations_and_hands_are_kept() {
     hark.write("config/hark/config.d/90-calibrated.toml", own.as_bytes());
     report(&calibrate(&hark, &room, &["--rule", "home"]));
     let text = fs::read_to_string(calibrated(&hark)).unwrap();
-    assert!(text.contains("name = \"animals\" # mine\n[rule.thresholds]\nDog = 0.95\n"), "{text}");
+    assert!(
+        text.contains("name = \"animals\" # mine\n[rule.thresholds]\nDog = 0.95\n"),
+        "{text}"
+    );
     assert!(text.contains("name = \"home\""), "{text}");
-    hark.run(&["calibrate", "--undo", "--rule", "home"]).check(0);
+    hark.run(&["calibrate", "--undo", "--rule", "home"])
+        .check(0);
     let text = fs::read_to_string(calibrated(&hark)).unwrap();
     assert!(text.contains("animals") && !text.contains("home"), "{text}");
     hark.run(&["calibrate", "--undo", "--rule", "home"])
@@ -201,7 +225,10 @@ fn what_cannot_be_written_says_where_and_leaves_everything() {
     assert_ne!(ran.code, 0);
     assert!(ran.stderr.contains("config.d"), "{}", ran.stderr);
     assert_eq!(fs::read(hark.path("config/hark/config.d")).unwrap(), b"");
-    assert!(!hark.path("data/hark/room").exists(), "half of it was written");
+    assert!(
+        !hark.path("data/hark/room").exists(),
+        "half of it was written"
+    );
 }
 
 #[test]
@@ -209,7 +236,8 @@ fn a_wrong_command_line_or_sound_says_what_to_do() {
     let hark = Hark::new();
     let room = knocks(&hark);
     let from = room.to_str().unwrap();
-    hark.run(&["calibrate", "--minutes", "0"]).check_error(2, "--minutes");
+    hark.run(&["calibrate", "--minutes", "0"])
+        .check_error(2, "--minutes");
     hark.run(&["calibrate", "--target-fa-per-hour", "nan"])
         .check_error(2, "--target-fa-per-hour");
     hark.run(&["calibrate", "--from", from, "--source", "mic"])
@@ -224,7 +252,11 @@ fn a_wrong_command_line_or_sound_says_what_to_do() {
     calibrate(&hark, &short, &[]).check_error(4, "only 0.5 s");
     let output = hark.path("elsewhere/mine.toml");
     let output = output.to_str().unwrap();
-    report(&calibrate(&hark, &room, &["--config", config, "--output", output]));
+    report(&calibrate(
+        &hark,
+        &room,
+        &["--config", config, "--output", output],
+    ));
     assert!(fs::read_to_string(output).unwrap().contains("[[rule]]"));
     assert!(!calibrated(&hark).exists());
 }
