@@ -553,12 +553,11 @@ mod tests {
 
     #[test]
     fn what_fires_at_any_threshold_keeps_its_own() {
-        check(
-            &[[1.0, 0.0, 0.0], QUIET],
-            target(1.0, 0.1),
-            [0.99, 0.5, 0.5],
-            (1, 1),
-        );
+        let rows = [[1.0, 0.7, 0.0], QUIET];
+        check(&rows, target(1.0, 0.1), [0.5, 0.71, 0.5], (2, 1));
+        // It takes nothing of what the others may have.
+        let rows = [[1.0, 0.7, 0.0], QUIET, [1.0, 0.0, 0.0], QUIET];
+        check(&rows, target(1.0, 1.0), [0.5, 0.5, 0.5], (3, 3));
     }
 
     #[test]
