@@ -1,6 +1,6 @@
 //! How well taught sounds are recognised: `taught_figures EMBEDDER KIND DATA DRAWS LABEL...`.
 //!
-//! Every clip of DATA stands in one long stream with faint noise in the gaps. Each LABEL is taught from 5
+//! Every clip of DATA stands in one long stream over the faint noise of a room, with gaps between them. Each LABEL is taught from 5
 //! of its training clips, DRAWS times; the other clips of the label must then be found in the stream, and
 //! a start of an episode anywhere else is a false accept, an hour counted as an hour of the other clips,
 //! gaps left out. Windows, scores and episodes are those of the daemon: `LogMel`, `Beat`, `TaughtSet` and
@@ -36,8 +36,9 @@ use harkd::train::library::{Library, Sound};
 const EXAMPLES: usize = 5;
 /// Noise between two clips, in seconds: longer than any window, so that none holds two clips.
 const GAP_S: f64 = 1.5;
-/// Its level relative to full scale: a quiet room.
-const GAP_LEVEL: f32 = 0.003;
+/// Level of the noise in the gaps and below the clips, relative to full scale: a quiet room. No room has
+/// the digital silence that some clips are filled up with.
+const ROOM_LEVEL: f32 = 0.003;
 /// Most windows that a background is made of.
 const MOST: usize = 12_000;
 
@@ -62,11 +63,11 @@ fn listen(sounds: &[Sound], embedder: &mut dyn Embedder, beat: Beat) -> Result<V
     let gap = (GAP_S * rate as f64) as usize;
     let (mut windows, mut at) = (Vec::new(), 0u64);
     for (clip, sound) in sounds.iter().enumerate() {
-        let mut pcm = noise(&mut rng, gap, Colour::Pink);
-        pcm.iter_mut().for_each(|sample| *sample *= GAP_LEVEL);
-        pcm.extend(sound.pcm());
-        let tail = noise(&mut rng, gap, Colour::Pink);
-        pcm.extend(tail.iter().map(|sample| sample * GAP_LEVEL));
+        let mut pcm = noise(&mut rng, sound.len() + 2 * gap, Colour::Pink);
+        pcm.iter_mut().for_each(|sample| *sample *= ROOM_LEVEL);
+        for (sum, sample) in pcm[gap..].iter_mut().zip(sound.pcm()) {
+            *sum += sample;
+        }
         let span = (gap as u64, (gap + sound.len()) as u64);
         // The beat goes on over the clips, so that a sound falls into it anywhere.
         let phase = rng.usize(0..beat.hop_frames);
