@@ -42,7 +42,9 @@ use crate::models::ModelError;
 use crate::models::taught::TeachError;
 use crate::outputs::BusError;
 use crate::train::DataError;
+use crate::train::contrastive::trainer::ContrastError;
 use crate::train::library::LibraryError;
+use crate::train::zero_shot::ZeroShotError;
 
 use out::OutError;
 
@@ -148,7 +150,16 @@ Examples:
   hark eval --model hark-keyword --data ../shared/data
   hark eval --model hark-keyword --data ../shared/data --stream
   hark eval --model hark-event --data ../shared/data --fold 4
-  hark eval --model hark-event --data ../shared/data --split all --equal-loudness --report out";
+  hark eval --model hark-event --data ../shared/data --split all --equal-loudness --report out
+  hark eval --objective retrieval --model ./clap --data ../shared/data --labels labels.txt";
+
+const TRAIN_HELP: &str = "\
+Examples:
+  hark train --data ../shared/data --base hark-event --out out
+  hark train --objective clap --data ./clips --base ./clap --out out
+                         the projections of a CLAP, its towers frozen
+  hark train --objective clap --data ./clips --base small-clap --out out --bend 1
+                         a small CLAP from random weights; run again, it goes on where it was cut short";
 
 const CALIBRATE_HELP: &str = "\
 What fires while nothing happens is a false accept. Thresholds of labels go up as far as the target
@@ -217,6 +228,7 @@ pub enum Verb {
     #[command(after_help = TAUGHT_HELP)]
     Taught(taught::Args),
     /// Trains or fine-tunes a model.
+    #[command(after_help = TRAIN_HELP)]
     Train(train::Args),
     /// Measures a model on labelled data or on streams.
     #[command(after_help = EVAL_HELP)]
@@ -333,6 +345,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<HubError>()
             || cause.is::<DataError>()
             || cause.is::<LibraryError>()
+            || cause.is::<ContrastError>()
+            || cause.is::<ZeroShotError>()
         {
             return 5;
         }

@@ -6,6 +6,7 @@ mod hark;
 mod prompt_test;
 mod score;
 mod teach;
+mod train;
 mod wav;
 
 use std::fs;
@@ -27,9 +28,9 @@ const VERBS: [&str; 22] = [
     "classify",
     "score",
     "prompt",
+    "calibrate",
     "taught",
     "teach",
-    "calibrate",
     "train",
     "eval",
     "data",
