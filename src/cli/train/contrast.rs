@@ -24,6 +24,7 @@ use crate::train::contrastive::{small, state};
 
 /// Options of CLAP.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "CLAP (--objective clap)")]
 pub struct Options {
     /// What stays as it is: towers (only the projections and scales are trained), audio, text or none. Left

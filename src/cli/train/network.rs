@@ -27,6 +27,7 @@ use crate::train::{
 
 /// Options of the small networks.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 #[command(next_help_heading = "Small networks (--objective labels)")]
 pub struct Options {
     /// A program that scores windows as teacher, with its arguments, split at spaces.
