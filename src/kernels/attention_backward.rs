@@ -164,6 +164,10 @@ pub fn attention(shape: Shape, inputs: Inputs) -> Vec<f32> {
     gather(&parts, heads, head_dim)
 }
 
+/// Of one head the gradients of queries, keys and values, sequence by sequence, and that of its plane of
+/// the bias.
+type Task = (Vec<[Vec<f32>; 3]>, Vec<f32>);
+
 /// The gradients of [`super::attention::attention`], or of it with dropout, from that of its output;
 /// that of the bias where `wants_bias`.
 ///
@@ -181,7 +185,7 @@ pub fn gradients(shape: Shape, inputs: Inputs, grad: &[f32], wants_bias: bool) -
     // Sequences that share a plane of the bias are done by one task, which adds up its gradient.
     let planes = inputs.bias.filter(|_| wants_bias);
     let groups = planes.map_or(batch, |bias| bias.batch);
-    let tasks: Vec<(Vec<[Vec<f32>; 3]>, Vec<f32>)> = (0..groups * heads)
+    let tasks: Vec<Task> = (0..groups * heads)
         .into_par_iter()
         .map(|task| {
             let (group, head) = (task / heads, task % heads);

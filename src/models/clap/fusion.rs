@@ -15,7 +15,7 @@ enum Pointwise {
     /// Both as one linear layer.
     Folded(Linear),
     /// One after the other, where either is trained.
-    Apart { conv: Conv2d, norm: BatchNorm },
+    Apart { conv: Conv2d, norm: Box<BatchNorm> },
 }
 
 impl Pointwise {
@@ -47,7 +47,7 @@ impl Pointwise {
         };
         Ok(Pointwise::Apart {
             conv: Conv2d::of(spec, weight, Some(bias)),
-            norm,
+            norm: Box::new(norm),
         })
     }
 

@@ -156,7 +156,7 @@ mod tests {
         let x = draw(1, &[2, 3, 8]);
         check_gradients(&[(x * 4.0).unwrap()], |x| activate(&x[0], Activation::Gelu));
         let x = draw(2, &[2, 3, 8]);
-        check_gradients(&[x.clone()], |x| softmax(&x[0]));
+        check_gradients(std::slice::from_ref(&x), |x| softmax(&x[0]));
         check_gradients(&[x], |x| glu(&x[0]));
         assert!(glu(&draw(3, &[2, 7])).is_err());
     }

@@ -41,6 +41,9 @@ impl Conv2dSpec {
     }
 }
 
+/// Height and width.
+type Size = (usize, usize);
+
 /// A convolution over height and width.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
@@ -128,7 +131,7 @@ impl Conv2d {
 
 impl Conv2dSpec {
     /// Batch, height and width, and height and width of the output, for an input of these dimensions.
-    fn sizes(&self, dims: &[usize]) -> Result<(usize, (usize, usize), (usize, usize))> {
+    fn sizes(&self, dims: &[usize]) -> Result<(usize, Size, Size)> {
         let &[batch, height, width, channels] = dims else {
             return Err(Error::Msg(format!(
                 "conv2d: expected (batch, height, width, {}), got {dims:?}",

@@ -16,6 +16,7 @@
 
 mod activate;
 mod attention;
+mod batch_norm;
 mod channel_norm;
 mod conv1d;
 mod conv2d;
@@ -29,10 +30,12 @@ mod mobile;
 mod norm;
 mod normed_conv;
 mod pool;
+mod standardise;
 
 pub use activate::{activate, glu, softmax};
 pub use attention::{attention, attention_dropping, relative_attention};
-pub use channel_norm::{BatchNorm, ChannelNorm};
+pub use batch_norm::BatchNorm;
+pub use channel_norm::ChannelNorm;
 pub use conv1d::{Conv1d, Conv1dSpec};
 pub use conv2d::{Conv2d, Conv2dSpec};
 pub use dropout::Dropout;
