@@ -95,6 +95,12 @@ struct Stream {
     fresh: Option<Windowed>,
 }
 
+/// A prompt that another model answers, and by which of its labels.
+type Answered = (usize, Vec<usize>);
+
+/// The names of prompts and their own thresholds.
+type Labels = (Arc<[Arc<str>]>, Arc<[Option<f32>]>);
+
 /// The prompts.
 pub(super) struct Prompts {
     file: PromptFile,
@@ -105,8 +111,8 @@ pub(super) struct Prompts {
     section: PromptConfig,
     worker: Worker<Phrases>,
     stream: Option<Stream>,
-    /// Fallbacks by model: the prompts that it answers, and by which of its labels.
-    derived: Vec<(KnownModel, Vec<(usize, Vec<usize>)>)>,
+    /// Fallbacks by model.
+    derived: Vec<(KnownModel, Vec<Answered>)>,
     waiting: VecDeque<Change>,
     under_way: Option<Plan>,
     /// When to look for a model that prompts wait for.
@@ -433,13 +439,12 @@ impl Prompts {
 
     /// The streams of the prompts as the pipeline and the rules see them, in their order.
     pub fn standing(&mut self) -> Vec<(Standing, KnownModel)> {
-        let labels_of =
-            |at: &mut dyn Iterator<Item = usize>| -> (Arc<[Arc<str>]>, Arc<[Option<f32>]>) {
-                let entries: Vec<&Entry> = at.map(|at| &self.entries[at]).collect();
-                let names = entries.iter().map(|entry| entry.label.name.as_str().into());
-                let own = |entry: &&Entry| entry.label.threshold.or(self.section.threshold);
-                (names.collect(), entries.iter().map(own).collect())
-            };
+        let labels_of = |at: &mut dyn Iterator<Item = usize>| -> Labels {
+            let entries: Vec<&Entry> = at.map(|at| &self.entries[at]).collect();
+            let names = entries.iter().map(|entry| entry.label.name.as_str().into());
+            let own = |entry: &&Entry| entry.label.threshold.or(self.section.threshold);
+            (names.collect(), entries.iter().map(own).collect())
+        };
         let mut standing = Vec::new();
         if let Some(stream) = &mut self.stream {
             let (labels, thresholds) = labels_of(&mut (0..self.entries.len()));

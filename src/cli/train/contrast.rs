@@ -376,7 +376,7 @@ fn card(args: &Args, recipe: &Recipe, data: &Data, last: Option<Step>) -> Card {
             None => licences.push((clip.licence.clone(), 1)),
         }
     }
-    licences.sort_by(|a, b| b.1.cmp(&a.1));
+    licences.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     let mut rows = vec![
         ("trained", format!("all but {}", recipe.freeze.as_str())),
         ("steps", recipe.steps.to_string()),

@@ -311,8 +311,10 @@ pub fn is_adjective(word: &str) -> bool {
 
 /// Whether two words in small letters are one noun, though the second is a verb too.
 pub fn is_compound(first: &str, second: &str) -> bool {
-    let is = |compound: &&str| compound.split_once(' ') == Some((first, second));
-    COMPOUNDS.iter().any(|compound| is(&compound))
+    let words = Some((first, second));
+    COMPOUNDS
+        .iter()
+        .any(|compound| compound.split_once(' ') == words)
 }
 
 /// What the base form of a verb is: `bark`.
