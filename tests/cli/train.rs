@@ -93,7 +93,7 @@ fn the_projections_of_a_base_are_trained_and_the_rest_is_as_it_was() {
         &out,
         &["--steps", "4", "--learning-rate", "0.01"],
     );
-    ran.check(0);
+    ran.check_code(0);
     assert_eq!(ran.stdout.trim(), out.to_str().unwrap());
     let measured = is_whole(&hark, &data, out.to_str().unwrap());
     assert_eq!(
@@ -134,10 +134,10 @@ fn the_projections_of_a_base_are_trained_and_the_rest_is_as_it_was() {
         &out,
         &["--steps", "4", "--learning-rate", "0.01"],
     )
-    .check(0);
+    .check_code(0);
     let other = train(&hark, &data, &base, &out, &["--steps", "5"]);
     other.check_error(5, "--restart");
-    train(&hark, &data, &base, &out, &["--steps", "1", "--restart"]).check(0);
+    train(&hark, &data, &base, &out, &["--steps", "1", "--restart"]).check_code(0);
     // A model that no run left is not written over.
     fs::remove_file(out.join("training.safetensors")).unwrap();
     train(&hark, &data, &base, &out, &[]).check_error(2, "holds a model already");
@@ -167,7 +167,7 @@ fn a_small_clap_is_trained_from_random_weights_and_from_captions() {
             "1",
         ],
     );
-    ran.check(0);
+    ran.check_code(0);
     let measured = is_whole(&hark, &data, out.to_str().unwrap());
     assert!(measured.get("accuracy").is_none());
     assert_eq!(measured["retrieval"]["audio_to_text"]["answers"], 2);
