@@ -78,8 +78,8 @@ impl Daemon {
         self.tell_prompts();
         let (name, reply) = reply_of(change);
         let found = name.and_then(|name| {
-            let prompts = self.told_prompts.iter();
-            prompts.cloned().find(|prompt| *prompt.name == *name)
+            let mut prompts = self.told_prompts.iter();
+            prompts.find(|prompt| *prompt.name == *name).cloned()
         });
         match (done, reply) {
             (Err(refusal), reply) => refuse(reply, refusal),
@@ -122,7 +122,14 @@ impl Daemon {
             }
         }
         let asked = self.prompts.standing().into_iter();
-        for (stream, model) in asked.chain(self.taught.standing()) {
+        let weights = self.pipeline.stats().models();
+        for (mut stream, model) in asked.chain(self.taught.standing()) {
+            // Its events name the weights that its scores come from.
+            if let Standing::Derived(derived) = &mut stream
+                && let Some(of) = weights.iter().find(|of| of.name == derived.of)
+            {
+                derived.sha256 = of.sha256.clone();
+            }
             standing.push(stream);
             known.push(model);
         }
@@ -205,8 +212,8 @@ impl Daemon {
             (Err(refusal), reply) => refuse(reply, refusal),
             (Ok(warnings), Some(reply)) => {
                 let learned = change.learns.and_then(|name| {
-                    let sounds = self.told_taught.iter();
-                    sounds.cloned().find(|sound| *sound.name == *name)
+                    let mut sounds = self.told_taught.iter();
+                    sounds.find(|sound| *sound.name == *name).cloned()
                 });
                 // Whoever asked may have gone.
                 drop(reply.send(Ok(match learned {
