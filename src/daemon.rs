@@ -257,8 +257,8 @@ impl Daemon {
         let (reporter, reports) = unbounded();
         let mut setup = makers.setup(&spec, realtime, limits, models, (engine, content), started);
         // A file would be over before they are ready.
-        let are_any = !prompts.is_empty() || !taught.is_empty();
-        let held = are_any && !pace.is_endless();
+        let is_asked = !prompts.is_empty() || !taught.is_empty();
+        let held = is_asked && !pace.is_endless();
         setup.paused = held;
         let pipeline = Pipeline::start(setup, report_as(0, reporter.clone()))?;
         let mut alive = Alive::new(started);

@@ -228,6 +228,9 @@ fn without_a_clap_the_event_model_answers_for_what_it_knows() {
         (&alarm["state"], &alarm["by"]),
         (&json!("fallback"), &json!("fake-sounds"))
     );
+    let models = hark.status()["models"].take();
+    assert_eq!(models[2]["name"], models[1]["name"], "{models}");
+    assert_eq!(models[2]["sha256"], models[1]["sha256"], "{models}");
     let detail = alarm["detail"].as_str().unwrap();
     for part in [ALARM, "a fallback", "hark models pull clap-fused"] {
         assert!(detail.contains(part), "{detail}");

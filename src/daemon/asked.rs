@@ -122,7 +122,14 @@ impl Daemon {
             }
         }
         let asked = self.prompts.standing().into_iter();
-        for (stream, model) in asked.chain(self.taught.standing()) {
+        let weights = self.pipeline.stats().models();
+        for (mut stream, model) in asked.chain(self.taught.standing()) {
+            // Its events name the weights that its scores come from.
+            if let Standing::Derived(derived) = &mut stream
+                && let Some(of) = weights.iter().find(|of| of.name == derived.of)
+            {
+                derived.sha256 = of.sha256.clone();
+            }
             standing.push(stream);
             known.push(model);
         }

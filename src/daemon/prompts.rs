@@ -95,11 +95,12 @@ struct Stream {
     fresh: Option<Windowed>,
 }
 
-/// A prompt that another model answers, and by which of its labels.
-type Answered = (usize, Vec<usize>);
-
-/// The names of prompts and their own thresholds.
-type Labels = (Arc<[Arc<str>]>, Arc<[Option<f32>]>);
+/// A model of events that answers for prompts.
+struct Fallback {
+    model: KnownModel,
+    /// The places of the prompts, and of the labels that answer each.
+    answered: Vec<(usize, Vec<usize>)>,
+}
 
 /// The prompts.
 pub(super) struct Prompts {
@@ -111,8 +112,8 @@ pub(super) struct Prompts {
     section: PromptConfig,
     worker: Worker<Phrases>,
     stream: Option<Stream>,
-    /// Fallbacks by model.
-    derived: Vec<(KnownModel, Vec<Answered>)>,
+    /// What answers without a CLAP.
+    derived: Vec<Fallback>,
     waiting: VecDeque<Change>,
     under_way: Option<Plan>,
     /// When to look for a model that prompts wait for.
@@ -429,59 +430,46 @@ impl Prompts {
             match self
                 .derived
                 .iter_mut()
-                .find(|(of, _)| of.name == model.name)
+                .find(|fallback| fallback.model.name == model.name)
             {
-                Some((_, answered)) => answered.push((at, labels)),
-                None => self.derived.push((model.clone(), vec![(at, labels)])),
+                Some(fallback) => fallback.answered.push((at, labels)),
+                None => self.derived.push(Fallback {
+                    model: model.clone(),
+                    answered: vec![(at, labels)],
+                }),
             }
         }
     }
 
     /// The streams of the prompts as the pipeline and the rules see them, in their order.
     pub fn standing(&mut self) -> Vec<(Standing, KnownModel)> {
-        let labels_of = |at: &mut dyn Iterator<Item = usize>| -> Labels {
-            let entries: Vec<&Entry> = at.map(|at| &self.entries[at]).collect();
-            let names = entries.iter().map(|entry| entry.label.name.as_str().into());
-            let own = |entry: &&Entry| entry.label.threshold.or(self.section.threshold);
-            (names.collect(), entries.iter().map(own).collect())
-        };
+        let (entries, section) = (&self.entries, &self.section);
         let mut standing = Vec::new();
         if let Some(stream) = &mut self.stream {
-            let (labels, thresholds) = labels_of(&mut (0..self.entries.len()));
-            let known = KnownModel {
-                kind: Kind::Prompt,
-                name: stream.name.clone(),
-                labels: labels.clone(),
-                thresholds: thresholds.clone(),
-            };
+            let known = known_as(&stream.name, entries, section);
             let standing_as = match stream.fresh.take() {
                 Some(mut windowed) => {
-                    windowed.thresholds = thresholds;
+                    windowed.thresholds = known.thresholds.clone();
                     Standing::New(windowed)
                 }
                 None => Standing::Keep {
                     name: stream.name.clone(),
                     kind: Kind::Prompt,
-                    labels: Some(labels),
+                    labels: Some(known.labels.clone()),
                 },
             };
             standing.push((standing_as, known));
         }
-        for (model, answered) in &self.derived {
-            let (labels, thresholds) = labels_of(&mut answered.iter().map(|(at, _)| *at));
+        for Fallback { model, answered } in &self.derived {
+            let own = answered.iter().map(|(at, _)| &entries[*at]);
+            let known = known_as(&model.name, own, section);
             let derived = Derived {
                 name: model.name.clone(),
                 sha256: "".into(),
                 kind: Kind::Prompt,
                 of: model.name.clone(),
-                labels: labels.clone(),
+                labels: known.labels.clone(),
                 from: answered.iter().map(|(_, from)| from.clone()).collect(),
-            };
-            let known = KnownModel {
-                kind: Kind::Prompt,
-                name: model.name.clone(),
-                labels,
-                thresholds,
             };
             standing.push((Standing::Derived(derived), known));
         }
@@ -506,6 +494,27 @@ impl Prompts {
             place: place.clone(),
         })
         .collect()
+    }
+}
+
+/// A stream of these prompts as the rules see it.
+fn known_as<'a>(
+    name: &Arc<str>,
+    entries: impl IntoIterator<Item = &'a Entry>,
+    section: &PromptConfig,
+) -> KnownModel {
+    let (labels, thresholds): (Vec<Arc<str>>, Vec<Option<f32>>) = entries
+        .into_iter()
+        .map(|Entry { label, .. }| {
+            let own = label.threshold.or(section.threshold);
+            (label.name.as_str().into(), own)
+        })
+        .unzip();
+    KnownModel {
+        kind: Kind::Prompt,
+        name: name.clone(),
+        labels: labels.into(),
+        thresholds: thresholds.into(),
     }
 }
 
