@@ -31,7 +31,7 @@ fn teach(hark: &Hark, name: &str, files: &[String], more: &[&str]) -> Ran {
 
 fn list(hark: &Hark) -> Vec<Value> {
     let ran = hark.run(&["taught", "list", "--json"]);
-    ran.check(0);
+    ran.check_code(0);
     ran.stdout
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -43,7 +43,7 @@ fn a_sound_is_taught_listed_exported_forgotten_and_taken_back() {
     let hark = Hark::new();
     let files = rings(&hark, 4);
     let ran = teach(&hark, "my telephone", &files, &[]);
-    ran.check(0);
+    ran.check_code(0);
     for part in [
         "learned the sound 'my telephone' from 4 examples",
         "no daemon runs",
@@ -60,12 +60,12 @@ fn a_sound_is_taught_listed_exported_forgotten_and_taken_back() {
     let out = hark.path("out");
     let out = out.to_str().unwrap();
     let ran = hark.run(&["taught", "export", "my telephone", out]);
-    ran.check(0);
+    ran.check_code(0);
     let exported = ran.stdout.trim().to_owned();
-    hark.run(&["taught", "remove", "my telephone"]).check(0);
+    hark.run(&["taught", "remove", "my telephone"]).check_code(0);
     assert!(list(&hark).is_empty());
-    hark.run(&["taught", "remove", "my telephone"]).check(2);
-    hark.run(&["taught", "import", &exported]).check(0);
+    hark.run(&["taught", "remove", "my telephone"]).check_code(2);
+    hark.run(&["taught", "import", &exported]).check_code(0);
     assert_eq!(list(&hark), listed);
 
     // Nothing in the store is as long as a tenth of the sound that it was taught from.
@@ -80,7 +80,7 @@ fn a_sound_is_taught_listed_exported_forgotten_and_taken_back() {
 fn bad_examples_and_names_are_refused_and_change_nothing() {
     let hark = Hark::new();
     let files = rings(&hark, 3);
-    teach(&hark, "a", &files, &[]).check(0);
+    teach(&hark, "a", &files, &[]).check_code(0);
     let before = list(&hark);
     let short = hark.write("short.wav", &wav::pcm16(16_000, 1, &[0.5; 500]));
     let silent = hark.write("silent.wav", &wav::pcm16(16_000, 1, &[0.0; 16_000]));
@@ -105,10 +105,10 @@ fn bad_examples_and_names_are_refused_and_change_nothing() {
         assert!(ran.stderr.contains(said), "{name:?}: {}", ran.stderr);
         assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     }
-    hark.run(&["teach", "b"]).check(2);
+    hark.run(&["teach", "b"]).check_code(2);
     assert_eq!(list(&hark), before);
     let replaced = teach(&hark, "a", &files, &["--replace", "--json"]);
-    replaced.check(0);
+    replaced.check_code(0);
     let record: Value = serde_json::from_str(replaced.stdout.trim()).unwrap();
     assert_eq!(record["kind"], "sound");
 }
@@ -135,7 +135,7 @@ fn examples_are_recorded_from_a_source_where_they_stand_out() {
         "teach", "phone", "--record", "1.2", "--source", &source, "--json",
     ];
     let ran = hark.run(&args);
-    ran.check(0);
+    ran.check_code(0);
     assert!(
         ran.stderr.contains("make the sound now: 3 of 3"),
         "{}",
