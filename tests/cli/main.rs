@@ -16,13 +16,14 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 20] = [
     "run",
     "watch",
     "status",
     "pause",
     "resume",
     "reload",
+    "prompt",
     "classify",
     "score",
     "calibrate",
