@@ -30,9 +30,7 @@ use tokio::sync::oneshot;
 
 use crate::audio::AudioError;
 use crate::clock::{SampleIdx, WallClock};
-use crate::command::{
-    Answer, Command, Live, Notice, PromptStatus, Refusal, Request, State, Status, TaughtStatus,
-};
+use crate::command::{Answer, Notice, PromptStatus, Refusal, Request, State, TaughtStatus};
 use crate::config::paths::Paths;
 use crate::config::{ConfigError, Loaded};
 use crate::detect::RuleError;

@@ -551,7 +551,10 @@ fn prompts_merge_by_name_and_their_faults_have_a_place() {
     let prompts = &loaded.config.prompt.label;
     assert_eq!(prompts.len(), 2);
     assert_eq!(prompts[0].phrases, ["steam"]);
-    assert_eq!((prompts[0].threshold, prompts[1].threshold), (Some(0.4), None));
+    assert_eq!(
+        (prompts[0].threshold, prompts[1].threshold),
+        (Some(0.4), None)
+    );
     assert_eq!(rule(&loaded.config, "mine").watched(), ["kettle"]);
     let at = loaded.place_of(["prompt", "label", "1", "name"]);
     assert!(at.ends_with("config.toml:7:8"), "{at}");

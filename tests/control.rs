@@ -227,8 +227,10 @@ fn prompts_are_listed_added_and_removed() {
         6,
         "there is a prompt 'kettle' already",
     );
-    // Sixty-four phrases of a thousand characters each are a prompt, and more than a line.
-    let most: Vec<String> = (0..64).map(|n| format!("{n:01000}")).collect();
+    // Sixty-four phrases of a thousand letters of two bytes are a prompt, and more than a line.
+    let most: Vec<String> = (0..64)
+        .map(|n| format!("{}{n:02}", "ä".repeat(998)))
+        .collect();
     let mut args = vec!["prompt", "add", "dog"];
     args.extend(most.iter().map(String::as_str));
     refused(&args, 6, "a line may have 65536");

@@ -566,7 +566,8 @@ fn labels_of_a_running_pipeline_change_while_an_episode_is_open() {
     let next = || events.recv_timeout(follow::PATIENCE).unwrap();
     let keep = |labels: Option<Arc<[Arc<str>]>>| {
         let name = "whistles".into();
-        vec![Standing::Keep { name, labels }]
+        let kind = Kind::Prompt;
+        vec![Standing::Keep { name, kind, labels }]
     };
     tell.send(Do::Play(tone(3, 3.0))).unwrap();
     let (phase, label, id) = next();

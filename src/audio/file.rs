@@ -94,11 +94,19 @@ impl FileReader {
 /// # Errors
 /// As [`FileReader::open`] and [`FileReader::next_block`]; each names the file.
 pub fn decode_mono_16k(path: &Path) -> Result<Vec<f32>, AudioError> {
+    decode_mono(path, PIPELINE_RATE_HZ)
+}
+
+/// The whole file as mono samples at `rate_hz`.
+///
+/// # Errors
+/// As [`FileReader::open_at`] and [`FileReader::next_block`]; each names the file.
+pub fn decode_mono(path: &Path, rate_hz: u32) -> Result<Vec<f32>, AudioError> {
     /// What is reserved at most on the word of a header: ten minutes.
-    const MAX_RESERVE: f64 = 600.0 * PIPELINE_RATE_HZ as f64;
-    let mut reader = FileReader::open(path)?;
-    let expected = reader.declared_s().unwrap_or(0.0) * f64::from(PIPELINE_RATE_HZ);
-    let mut samples = Vec::with_capacity(expected.min(MAX_RESERVE) as usize + 1);
+    const MAX_RESERVE_S: f64 = 600.0;
+    let mut reader = FileReader::open_at(path, rate_hz)?;
+    let expected_s = reader.declared_s().unwrap_or(0.0).min(MAX_RESERVE_S);
+    let mut samples = Vec::with_capacity((expected_s * f64::from(rate_hz)) as usize + 1);
     while let Some(block) = reader.next_block()? {
         samples.extend_from_slice(block);
     }

@@ -21,6 +21,8 @@ mod run;
 mod score;
 mod speeds;
 mod status;
+mod taught;
+mod teach;
 mod train;
 mod watch;
 mod windows;
@@ -37,9 +39,12 @@ use crate::config::ConfigError;
 use crate::detect::RuleError;
 use crate::hub::HubError;
 use crate::models::ModelError;
+use crate::models::taught::TeachError;
 use crate::outputs::BusError;
 use crate::train::DataError;
+use crate::train::contrastive::trainer::ContrastError;
 use crate::train::library::LibraryError;
+use crate::train::zero_shot::ZeroShotError;
 
 use out::OutError;
 
@@ -118,6 +123,23 @@ Examples:
   hark prompt test kettle a.wav b.wav --svg kettle.svg
   hark prompt remove kettle";
 
+const TEACH_HELP: &str = "\
+Examples:
+  hark teach 'my doorbell' a.wav b.wav c.wav
+  hark teach 'my doorbell' --record 2            three examples from the microphone, 2 s each
+  hark teach lumos --kind word --record 1.5 --examples 5
+  hark teach kettle *.flac --target-fa-per-hour 0.2 --replace
+
+Three to eight examples that differ: other distances, other voices, other days. Nothing of their
+sound is kept.";
+
+const TAUGHT_HELP: &str = "\
+Examples:
+  hark taught list
+  hark taught remove 'my doorbell'
+  hark taught export 'my doorbell' ~/backup
+  hark taught import ~/backup/my-doorbell-1a2b3c4d";
+
 const PAUSE_HELP: &str = "\
 Examples:
   hark pause           until 'hark resume'
@@ -128,7 +150,16 @@ Examples:
   hark eval --model hark-keyword --data ../shared/data
   hark eval --model hark-keyword --data ../shared/data --stream
   hark eval --model hark-event --data ../shared/data --fold 4
-  hark eval --model hark-event --data ../shared/data --split all --equal-loudness --report out";
+  hark eval --model hark-event --data ../shared/data --split all --equal-loudness --report out
+  hark eval --objective retrieval --model ./clap --data ../shared/data --labels labels.txt";
+
+const TRAIN_HELP: &str = "\
+Examples:
+  hark train --data ../shared/data --base hark-event --out out
+  hark train --objective clap --data ./clips --base ./clap --out out
+                         the projections of a CLAP, its towers frozen
+  hark train --objective clap --data ./clips --base small-clap --out out --bend 1
+                         a small CLAP from random weights; run again, it goes on where it was cut short";
 
 const CALIBRATE_HELP: &str = "\
 What fires while nothing happens is a false accept. Thresholds of labels go up as far as the target
@@ -190,7 +221,14 @@ pub enum Verb {
     /// Hears the room while nothing happens, and sets thresholds that keep it from firing rules.
     #[command(after_help = CALIBRATE_HELP)]
     Calibrate(calibrate::Args),
+    /// Teaches a sound or a word from a few examples.
+    #[command(after_help = TEACH_HELP)]
+    Teach(teach::Args),
+    /// Lists, removes, exports and imports what was taught.
+    #[command(after_help = TAUGHT_HELP)]
+    Taught(taught::Args),
     /// Trains or fine-tunes a model.
+    #[command(after_help = TRAIN_HELP)]
     Train(train::Args),
     /// Measures a model on labelled data or on streams.
     #[command(after_help = EVAL_HELP)]
@@ -247,6 +285,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Classify(args) => classify::run(args),
         Verb::Score(args) => score::run(args),
         Verb::Calibrate(args) => calibrate::run(args),
+        Verb::Teach(args) => teach::run(args),
+        Verb::Taught(args) => taught::run(args),
         Verb::Train(args) => train::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Data(args) => data::run(args),
@@ -291,6 +331,13 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         if cause.is::<ConfigError>() || cause.is::<RuleError>() {
             return 3;
         }
+        if let Some(error) = cause.downcast_ref::<TeachError>() {
+            return match error {
+                TeachError::Name(_) | TeachError::Unknown(_) => 2,
+                TeachError::Audio(_) => 4,
+                _ => 5,
+            };
+        }
         if cause.is::<AudioError>() {
             return 4;
         }
@@ -298,6 +345,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<HubError>()
             || cause.is::<DataError>()
             || cause.is::<LibraryError>()
+            || cause.is::<ContrastError>()
+            || cause.is::<ZeroShotError>()
         {
             return 5;
         }
@@ -411,6 +460,9 @@ mod tests {
         check_code(rule, 3);
         check_code(AudioError::Decode("x".into()), 4);
         check_code(ModelError::Read("x".into()), 5);
+        check_code(TeachError::Examples("x".into()), 5);
+        check_code(TeachError::Audio(AudioError::Decode("x".into())), 4);
+        check_code(TeachError::Name("x".into()), 2);
         check_code(HubError::NotFound("x".into()), 5);
         let empty = DataError::Empty {
             path: "d".into(),

@@ -26,6 +26,8 @@ pub mod tracks;
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod searching;
 
 pub use content::Content;
 pub use engine::Engine;

@@ -5,6 +5,8 @@
 //! run time. Tests compare the two.
 
 pub mod attention;
+pub mod attention_backward;
+pub mod backward;
 pub mod conv3x3;
 pub mod depthwise;
 pub mod depthwise2d;

@@ -105,7 +105,7 @@ map_kernel!(hard_sigmoid, hard_sigmoid_body, x => (x + 3.0).clamp(0.0, 6.0) / 6.
 /// `exp(x)`: the fraction of the power of two by a polynomial of degree 6 (its Taylor terms over
 /// half an octave each way), the whole part by the exponent's bits.
 #[inline(always)]
-fn exp_of<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn exp_of<const FMA: bool>(x: f32) -> f32 {
     /// Adding it leaves the nearest whole number in the low bits of the sum: 1.5 times 2^23.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
@@ -123,7 +123,7 @@ fn exp_of<const FMA: bool>(x: f32) -> f32 {
 
 /// `erf(x)` to 1.5e-7 (Abramowitz and Stegun, *Handbook of Mathematical Functions*, 7.1.26).
 #[inline(always)]
-fn erf_of<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn erf_of<const FMA: bool>(x: f32) -> f32 {
     let size = x.abs();
     let t = 1.0 / mul_add::<FMA>(0.327_591_1, size, 1.0);
     let mut p = 1.061_405_4;
@@ -135,12 +135,12 @@ fn erf_of<const FMA: bool>(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn sigmoid_of<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn sigmoid_of<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp_of::<FMA>(-x))
 }
 
 #[inline(always)]
-fn tanh_of<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn tanh_of<const FMA: bool>(x: f32) -> f32 {
     let e = exp_of::<FMA>(-2.0 * x.abs());
     ((1.0 - e) / (1.0 + e)).copysign(x)
 }

@@ -4,7 +4,7 @@
 //! Overlapping patches of a log mel spectrogram of fixed length go through a transformer behind two
 //! tokens, whose mean at the end is what is classified. A checkpoint of the bare `ASTModel` gives that
 //! mean as an embedding. Keys are those of the published checkpoints, which transformers renames when
-//! it loads them. There are no gradients.
+//! it loads them.
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::network::Network;
 use crate::features::Settings;
 use crate::features::kaldi_fbank::{KaldiFbank, KaldiFbankConfig};
 use crate::nn::layers::{Activation, Conv2d, Conv2dSpec, LayerNorm, Linear, attention};
-use crate::nn::params::Params;
+use crate::nn::params::{Parameter, Params};
 
 /// The class token and the distillation token, which stand before the patches.
 const TOKENS: usize = 2;
@@ -142,10 +142,10 @@ impl Config {
 /// Patches, tokens and positions.
 struct Embeddings {
     projection: Conv2d,
-    /// The two tokens at their positions `(1, 2, hidden)`.
-    tokens: Tensor,
-    /// Positions of the patches `(1, patches, hidden)`.
-    position_embeddings: Tensor,
+    /// Class and distillation, `(1, 1, hidden)` each.
+    tokens: [Parameter; TOKENS],
+    /// Of the tokens and then of the patches, `(1, 2 + patches, hidden)`.
+    position_embeddings: Parameter,
 }
 
 impl Embeddings {
@@ -154,21 +154,12 @@ impl Embeddings {
         let (bands, frames) = spec.out_size((config.num_mel_bins, config.max_length));
         let patches = bands.saturating_mul(frames);
         let hidden = config.hidden_size;
-        let token = |key| params.get(key, &[1, 1, hidden]);
-        let projection = Conv2d::load(&params.pp("patch_embeddings.projection"), spec)?;
-        let tokens = [
-            token("cls_token")?.tensor()?,
-            token("distillation_token")?.tensor()?,
-        ];
-        let positions = params.get(
-            "position_embeddings",
-            &[1, patches.saturating_add(TOKENS), hidden],
-        )?;
-        let positions = positions.tensor()?;
+        let token = |key| params.parameter(key, &[1, 1, hidden]);
+        let tokens = patches.saturating_add(TOKENS);
         Ok(Embeddings {
-            projection,
-            tokens: (Tensor::cat(&tokens, 1)? + positions.narrow(1, 0, TOKENS)?)?,
-            position_embeddings: positions.narrow(1, TOKENS, patches)?,
+            projection: Conv2d::load(&params.pp("patch_embeddings.projection"), spec)?,
+            tokens: [token("cls_token")?, token("distillation_token")?],
+            position_embeddings: params.parameter("position_embeddings", &[1, tokens, hidden])?,
         })
     }
 
@@ -180,9 +171,13 @@ impl Embeddings {
             .projection
             .forward(&image, Activation::Identity)?
             .flatten(1, 2)?;
-        let patches = patches.broadcast_add(&self.position_embeddings)?;
-        let (batch, _, hidden) = patches.dims3()?;
-        let tokens = self.tokens.broadcast_as((batch, TOKENS, hidden))?;
+        let (batch, count, hidden) = patches.dims3()?;
+        let positions = self.position_embeddings.tensor()?;
+        let patches = patches.broadcast_add(&positions.narrow(1, TOKENS, count)?)?;
+        let [class, distillation] = &self.tokens;
+        let tokens = Tensor::cat(&[class.tensor()?, distillation.tensor()?], 1)?;
+        let tokens = (tokens + positions.narrow(1, 0, TOKENS)?)?;
+        let tokens = tokens.broadcast_as((batch, TOKENS, hidden))?;
         Tensor::cat(&[&tokens, &patches], 1)
     }
 }

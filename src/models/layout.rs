@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::ModelError;
 use crate::kernels::rows::Activation;
-use crate::nn::params::Params;
+use crate::nn::params::{Params, Trainable};
 
 /// The largest JSON file that is read; a tokenizer's vocabulary has a few million bytes.
 const MAX_JSON_BYTES: u64 = 64 << 20;
@@ -24,6 +24,8 @@ const MAX_JSON_BYTES: u64 = 64 << 20;
 pub struct Layout {
     dir: PathBuf,
     config: Value,
+    /// The tensors, where some of them are trained.
+    trained: Option<Params>,
 }
 
 impl Layout {
@@ -48,6 +50,7 @@ impl Layout {
         Ok(Layout {
             dir: dir.to_owned(),
             config,
+            trained: None,
         })
     }
 
@@ -198,7 +201,27 @@ impl Layout {
     /// # Errors
     /// When there are none, or their files are not whole.
     pub fn params(&self) -> Result<Params, ModelError> {
-        Ok(Params::open_dir(&self.dir)?)
+        match &self.trained {
+            Some(params) => Ok(params.clone()),
+            None => Ok(Params::open_dir(&self.dir)?),
+        }
+    }
+
+    /// The same directory for training: networks that are loaded from it have the tensors whose whole
+    /// keys `chosen` picks as variables, which are collected in what comes with it.
+    ///
+    /// # Errors
+    /// As [`Layout::params`].
+    pub fn trainable(
+        &self,
+        chosen: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> Result<(Self, Arc<Trainable>), ModelError> {
+        let (params, trainable) = self.params()?.trainable(chosen);
+        let layout = Layout {
+            trained: Some(params),
+            ..self.clone()
+        };
+        Ok((layout, trainable))
     }
 }
 

@@ -4,8 +4,7 @@
 //!
 //! What it shares with wav2vec 2.0 and HuBERT is in [`super::speech_encoder`]; its own is the gated
 //! relative position bias: a value for every distance, which every query makes larger or smaller. A
-//! checkpoint without a head for clips gives the mean over time of the encoder's output. Nothing here is
-//! trained.
+//! checkpoint without a head for clips gives the mean over time of the encoder's output.
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
@@ -15,8 +14,8 @@ use super::layout::Layout;
 use super::speech_encoder::{
     AdapterConfig, Config, Options, RelativePositions, SpeechModel, count,
 };
-use crate::nn::layers::{Activation, Linear};
-use crate::nn::params::{Params, Weight};
+use crate::nn::layers::{Activation, Linear, activate};
+use crate::nn::params::{Parameter, Params, Weight};
 
 /// Outputs of the gates' linear layer; each of the two gates is the sum of half of them.
 const GATE_OUTPUTS: usize = 8;
@@ -86,10 +85,11 @@ impl OwnConfig {
 
 /// What one layer makes of its steps to gate the bias.
 struct Gate {
-    /// Both gates of a head, the sums of the published layer's outputs.
+    /// Both gates of a head, the sums of the published layer's outputs; those outputs themselves where
+    /// it is trained.
     gru_rel_pos_linear: Linear,
-    /// `(heads)`.
-    gru_rel_pos_const: Weight,
+    /// `(1, heads, 1, 1)`.
+    gru_rel_pos_const: Parameter,
 }
 
 impl Gate {
@@ -97,8 +97,15 @@ impl Gate {
         let heads = config.num_attention_heads;
         let width = config.hidden_size / heads;
         let linear = params.pp("gru_rel_pos_linear");
-        let weight = linear.get("weight", &[GATE_OUTPUTS, width])?;
-        let bias = linear.get("bias", &[GATE_OUTPUTS])?;
+        let weight = linear.parameter("weight", &[GATE_OUTPUTS, width])?;
+        let bias = linear.parameter("bias", &[GATE_OUTPUTS])?;
+        let gru_rel_pos_const = params.parameter("gru_rel_pos_const", &[1, heads, 1, 1])?;
+        let (Some(weight), Some(bias)) = (weight.fixed(), bias.fixed()) else {
+            return Ok(Gate {
+                gru_rel_pos_linear: Linear::load(&linear, width, GATE_OUTPUTS)?,
+                gru_rel_pos_const,
+            });
+        };
         // The reference adds the outputs up; the weights can be added once instead.
         let mut sums = vec![0.0; GATES * width];
         let each = GATE_OUTPUTS / GATES;
@@ -112,7 +119,7 @@ impl Gate {
                 Weight::from_values(sums, &[GATES, width]),
                 Some(Weight::from_values(offsets.collect(), &[GATES])),
             ),
-            gru_rel_pos_const: params.get("gru_rel_pos_const", &[1, heads, 1, 1])?,
+            gru_rel_pos_const,
         })
     }
 }
@@ -122,7 +129,7 @@ struct GatedPositions {
     config: OwnConfig,
     heads: usize,
     /// `(buckets, heads)`.
-    rel_attn_embed: Weight,
+    rel_attn_embed: Parameter,
     gates: Vec<Gate>,
 }
 
@@ -132,7 +139,7 @@ impl GatedPositions {
         let heads = config.num_attention_heads;
         let table = params.pp("0.attention.rel_attn_embed");
         Ok(GatedPositions {
-            rel_attn_embed: table.get("weight", &[own.num_buckets, heads])?,
+            rel_attn_embed: table.parameter("weight", &[own.num_buckets, heads])?,
             gates: (0..config.num_hidden_layers)
                 .map(|layer| Gate::load(&params.pp(layer).pp("attention"), config))
                 .collect::<Result<_, _>>()?,
@@ -145,14 +152,12 @@ impl GatedPositions {
 impl RelativePositions for GatedPositions {
     fn table(&self, steps: usize) -> candle_core::Result<Tensor> {
         let distances = (2 * steps).saturating_sub(1);
-        let buckets: Vec<usize> = (0..distances)
-            .map(|at| self.config.bucket((at + 1).abs_diff(steps), at >= steps))
+        let buckets: Vec<u32> = (0..distances)
+            .map(|at| self.config.bucket((at + 1).abs_diff(steps), at >= steps) as u32)
             .collect();
-        let values = self.rel_attn_embed.values();
-        let table: Vec<f32> = (0..self.heads)
-            .flat_map(|head| buckets.iter().map(move |at| values[at * self.heads + head]))
-            .collect();
-        Tensor::from_vec(table, (self.heads, distances), &Device::Cpu)
+        let buckets = Tensor::from_vec(buckets, distances, &Device::Cpu)?;
+        let table = self.rel_attn_embed.tensor()?.index_select(&buckets, 0)?;
+        table.t()?.contiguous()
     }
 
     fn gates(&self, layer: usize, x: &Tensor) -> candle_core::Result<Tensor> {
@@ -164,18 +169,20 @@ impl RelativePositions for GatedPositions {
             )));
         };
         let x = x.reshape((batch, steps, self.heads, hidden / self.heads))?;
-        let pairs = gate
-            .gru_rel_pos_linear
-            .forward_act(&x, Activation::Sigmoid)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        let factors = gate.gru_rel_pos_const.values().iter().cycle();
-        let gates: Vec<f32> = pairs
-            .chunks_exact(GATES)
-            .zip(factors)
-            .map(|(pair, factor)| pair[0] * (pair[1] * factor - 1.0) + 2.0)
-            .collect();
-        Tensor::from_vec(gates, (batch, steps, self.heads), &Device::Cpu)
+        let outputs = gate.gru_rel_pos_linear.forward(&x)?;
+        let each = outputs.dim(3)? / GATES;
+        let pairs = match each {
+            1 => outputs,
+            _ => outputs
+                .reshape((batch, steps, self.heads * GATES, each))?
+                .sum(3)?
+                .reshape((batch, steps, self.heads, GATES))?,
+        };
+        let pairs = activate(&pairs, Activation::Sigmoid)?;
+        let gate_of = |which| pairs.narrow(3, which, 1)?.squeeze(3);
+        let factors = gate.gru_rel_pos_const.tensor()?.reshape(self.heads)?;
+        let scaled = (gate_of(1)?.broadcast_mul(&factors)? - 1.0)?;
+        (gate_of(0)? * scaled)? + 2.0
     }
 }
 

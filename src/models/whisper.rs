@@ -3,7 +3,7 @@
 //! of transformers 5.23 computes it.
 //!
 //! Two convolutions and a transformer over a clip that is always padded or cut to the same length, 30 s
-//! in every published checkpoint. The decoder is no part of it. There are no gradients.
+//! in every published checkpoint. The decoder is no part of it.
 
 use candle_core::{Device, Tensor};
 use serde::Deserialize;
@@ -13,8 +13,9 @@ use super::layout::Layout;
 use super::network::Network;
 use crate::features::Settings;
 use crate::features::whisper_mel::{WhisperMel, WhisperMelConfig};
-use crate::kernels::rows;
-use crate::nn::layers::{Activation, Conv1d, Conv1dSpec, LayerNorm, Linear, attention};
+use crate::nn::layers::{
+    Activation, Conv1d, Conv1dSpec, LayerNorm, LayerWeights, Linear, attention,
+};
 use crate::nn::params::Params;
 
 /// What PyTorch's `LayerNorm` adds to every variance where it is not told otherwise.
@@ -216,7 +217,8 @@ impl Encoder {
             Conv1d::load(&params.pp(key), spec)
         };
         let shape = [config.max_source_positions, width];
-        let positions = params.pp("embed_positions").get("weight", &shape)?;
+        // Sinusoids, which the reference does not train either.
+        let positions = params.pp("embed_positions").buffer("weight", &shape)?;
         let layers = params.pp("layers");
         Ok(Encoder {
             conv1: conv("conv1", config.num_mel_bins, 1)?,
@@ -244,7 +246,7 @@ pub struct Whisper {
     front_end: WhisperMel,
     encoder: Encoder,
     /// Shares of the embeddings and of every layer in what the head sees.
-    layer_weights: Option<Vec<f32>>,
+    layer_weights: Option<LayerWeights>,
     projector: Linear,
     classifier: Linear,
 }
@@ -263,10 +265,8 @@ impl Whisper {
         let layer_weights = match config.use_weighted_layer_sum {
             false => None,
             true => {
-                let shape = [config.encoder_layers.saturating_add(1)];
-                let mut weights = params.get("layer_weights", &shape)?.values().to_vec();
-                rows::softmax(&mut weights, shape[0]);
-                Some(weights)
+                let states = config.encoder_layers.saturating_add(1);
+                Some(LayerWeights::load(&params, states)?)
             }
         };
         let (width, projected) = (config.d_model, config.classifier_proj_size);
@@ -313,15 +313,22 @@ impl Whisper {
     /// When the features have another shape.
     pub fn encode(&self, features: &Tensor) -> Result<Tensor, ModelError> {
         let mut x = self.embed(features)?;
-        let mut sum = WeightedSum::new(self.layer_weights.as_deref());
+        let mut sum = self.layer_weights.as_ref().map(LayerWeights::sum);
         for layer in &self.encoder.layers {
-            sum.add(&x)?;
+            if let Some(sum) = &mut sum {
+                sum.add(&x)?;
+            }
             x = layer.forward(&x)?;
         }
         // The reference counts the normalised state as the last layer's.
         let last = self.encoder.layer_norm.forward(&x)?;
-        sum.add(&last)?;
-        Ok(sum.total.unwrap_or(last))
+        match sum {
+            None => Ok(last),
+            Some(mut sum) => {
+                sum.add(&last)?;
+                Ok(sum.finish()?)
+            }
+        }
     }
 
     /// The mean over time of the projected `encoded (batch, positions, width)`, `(batch, projected)`.
@@ -350,32 +357,6 @@ impl Whisper {
                 "Whisper: expected features (batch, {frames}, {bands}), got {other:?}"
             ))),
         }
-    }
-}
-
-/// A sum of states that is made as they come, so that none is kept; empty without weights.
-struct WeightedSum<'a> {
-    weights: std::slice::Iter<'a, f32>,
-    total: Option<Tensor>,
-}
-
-impl<'a> WeightedSum<'a> {
-    fn new(weights: Option<&'a [f32]>) -> Self {
-        WeightedSum {
-            weights: weights.unwrap_or_default().iter(),
-            total: None,
-        }
-    }
-
-    fn add(&mut self, state: &Tensor) -> candle_core::Result<()> {
-        if let Some(&weight) = self.weights.next() {
-            let part = (state * f64::from(weight))?;
-            self.total = Some(match self.total.take() {
-                None => part,
-                Some(total) => (total + part)?,
-            });
-        }
-        Ok(())
     }
 }
 

@@ -461,7 +461,7 @@ fn what_does_not_fit_together_is_refused_and_changes_nothing() {
     );
     check(
         vec![events(), follows("by events", &[&[0], &[1]])],
-        "follows another stream itself",
+        "no stream 'by events' runs",
     );
     check(
         vec![events(), follows("events", &[&[0]])],

@@ -2,9 +2,10 @@
 //!
 //! Reads names alone, never sound: [`super::check`] opens the clips. Two layouts are known:
 //!
-//! - `DIR/manifest.csv` with a header of at least `path,label`; `split` (`train`, or `dev` under any
-//!   of its usual names), `speaker`, `source`, `licence`, `duration_s`, `fold` and `audioset_labels`
-//!   (`;` between display names) are read where they stand, further columns are passed over.
+//! - `DIR/manifest.csv` with a header of at least `path` and `label` or `caption`; `split` (`train`, or
+//!   `dev` under any of its usual names), `speaker`, `source`, `licence`, `duration_s`, `fold` and
+//!   `audioset_labels` (`;` between display names) are read where they stand, further columns are passed
+//!   over. Several captions of a clip stand in `caption_1` and so on, as in Clotho.
 //! - `DIR/label/*.wav` (flac, ogg, mp3 as well), as GTZAN is kept: one clip in five is held out for
 //!   dev, chosen by a hash of its name, so that a clip stays where it is when others are added.
 
@@ -115,6 +116,8 @@ pub struct Clip {
     pub fold: Option<u8>,
     /// AudioSet display names that hold for it, the most special first.
     pub audioset_labels: Vec<String>,
+    /// Sentences that describe it; the label is the first of them where the data set has no label.
+    pub captions: Vec<String>,
 }
 
 /// A data set: its root and its clips, in the order of the manifest (or of the names).
@@ -162,7 +165,9 @@ impl Manifest {
 /// Column numbers of a manifest.
 struct Columns {
     path: usize,
-    label: usize,
+    label: Option<usize>,
+    /// `caption`, `caption_1`, `caption_2` and so on, in the order of the header.
+    captions: Vec<usize>,
     split: Option<usize>,
     source: Option<usize>,
     speaker: Option<usize>,
@@ -175,11 +180,26 @@ struct Columns {
 impl Columns {
     fn find(header: &csv::StringRecord) -> Result<Columns, String> {
         let column = |name: &str| header.iter().position(|cell| cell.trim() == name);
-        let required =
-            |name: &str| column(name).ok_or_else(|| format!("no column '{name}' in the header"));
+        let missing = |name: &str| format!("no column {name} in the header");
+        let is_caption = |cell: &str| {
+            cell.strip_prefix("caption").is_some_and(|rest| {
+                rest.is_empty()
+                    || rest
+                        .strip_prefix('_')
+                        .is_some_and(|n| n.parse::<u8>().is_ok())
+            })
+        };
+        let captions: Vec<usize> = (0..header.len())
+            .filter(|&at| header.get(at).is_some_and(|cell| is_caption(cell.trim())))
+            .collect();
+        let label = column("label");
+        if label.is_none() && captions.is_empty() {
+            return Err(missing("'label' or 'caption'"));
+        }
         Ok(Columns {
-            path: required("path")?,
-            label: required("label")?,
+            path: column("path").ok_or_else(|| missing("'path'"))?,
+            label,
+            captions,
             split: column("split"),
             source: column("source"),
             speaker: column("speaker"),
@@ -223,9 +243,22 @@ fn read_table(root: &Path, table: &Path) -> Result<Vec<Clip>, DataError> {
 fn clip_of(root: &Path, columns: &Columns, record: &csv::StringRecord) -> Result<Clip, String> {
     let cell = |column: Option<usize>| column.and_then(|at| record.get(at)).unwrap_or("").trim();
     let name = cell(Some(columns.path));
-    let label = cell(Some(columns.label));
+    let captions: Vec<String> = columns
+        .captions
+        .iter()
+        .map(|&at| cell(Some(at)))
+        .filter(|caption| !caption.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let label = match (cell(columns.label), captions.first()) {
+        ("", Some(caption)) => caption,
+        (label, _) => label,
+    };
     if name.is_empty() || label.is_empty() {
-        return Err("path and label must not be empty".to_owned());
+        return Err(match columns.captions.is_empty() {
+            true => "path and label must not be empty".to_owned(),
+            false => "expected a path and a label or a caption, got none of one".to_owned(),
+        });
     }
     let inside = Path::new(name)
         .components()
@@ -275,6 +308,7 @@ fn clip_of(root: &Path, columns: &Columns, record: &csv::StringRecord) -> Result
             .filter(|text| !text.is_empty())
             .map(str::to_owned)
             .collect(),
+        captions,
     })
 }
 
@@ -307,6 +341,7 @@ fn read_folders(root: &Path) -> Result<Vec<Clip>, DataError> {
                 duration_s: 0.0,
                 fold: None,
                 audioset_labels: Vec::new(),
+                captions: Vec::new(),
             });
         }
     }
@@ -379,6 +414,27 @@ mod tests {
             ("", Some("ann"))
         );
         assert_eq!(manifest.of("events", Split::Dev).count(), 1);
+    }
+
+    #[test]
+    fn captions_stand_beside_labels_or_in_their_place() {
+        let clotho = table("path,caption_1,caption_2,caption_language\na.wav,A dog barks.,,en\n");
+        let clip = &clotho.unwrap().clips[0];
+        assert_eq!(
+            (clip.label.as_str(), &clip.captions[..]),
+            ("A dog barks.", &["A dog barks.".to_owned()][..])
+        );
+        let both =
+            table("path,label,caption\na.wav,dog,\nb.wav,dog,\"It barks, twice.\"\n").unwrap();
+        assert!(both.clips[0].captions.is_empty());
+        assert_eq!(both.clips[1].captions, ["It barks, twice."]);
+        let error = table("path,caption\na.wav,\n").unwrap_err().to_string();
+        assert!(
+            error.contains("manifest.csv:2: expected a path and a label or a caption"),
+            "{error}"
+        );
+        let error = table("path,title\na.wav,x\n").unwrap_err().to_string();
+        assert!(error.contains("no column 'label' or 'caption'"), "{error}");
     }
 
     #[test]

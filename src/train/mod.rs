@@ -7,6 +7,7 @@
 
 pub mod augment;
 pub mod check;
+pub mod contrastive;
 pub mod dev_set;
 pub mod espeak;
 pub mod event_data;
@@ -18,7 +19,9 @@ pub mod manifest;
 pub mod metrics;
 pub mod pool;
 pub mod recipe;
+pub mod retrieval;
 pub mod teacher;
 pub mod trainer;
+pub mod zero_shot;
 
 pub use manifest::{Clip, DataError, Manifest, Split};

@@ -45,7 +45,9 @@ fn rule<'a>(report: &'a Value, name: &str) -> &'a Value {
 /// How often rules fire on a recording, as the daemon counts it.
 fn fired(hark: &Hark, file: &Path, name: &str) -> usize {
     let source = format!("file:{}", file.display());
-    let ran = hark.run(&["run", "--source", &source, "--json", "--bus", "none", "--quiet"]);
+    let ran = hark.run(&[
+        "run", "--source", &source, "--json", "--bus", "none", "--quiet",
+    ]);
     ran.check_code(0);
     let events = ran.windows();
     let begins = |event: &&Value| event["rule"] == name && event["phase"] != "end";
@@ -64,13 +66,20 @@ fn a_room_that_fires_a_rule_does_not_after_calibration_and_does_again_once_undon
     assert_eq!(words["then"], 0);
     let minutes = report["minutes"].as_f64().unwrap();
     let bound = words["then_per_hour_at_most"].as_f64().unwrap();
-    assert!((bound - 2.995_732 / (minutes / 60.0)).abs() < 0.1, "{bound}");
+    assert!(
+        (bound - 2.995_732 / (minutes / 60.0)).abs() < 0.1,
+        "{bound}"
+    );
     assert_eq!(report["written"], calibrated(&hark).to_str().unwrap());
 
     assert_eq!(fired(&hark, &room, "words"), 0);
     let check = hark.run(&["check"]);
     check.check(0);
-    assert!(check.stdout.contains("90-calibrated.toml"), "{}", check.stdout);
+    assert!(
+        check.stdout.contains("90-calibrated.toml"),
+        "{}",
+        check.stdout
+    );
     let text = fs::read_to_string(calibrated(&hark)).unwrap();
     assert!(text.contains("name = \"words\"\n# 20"), "{text}");
     assert!(text.contains("--undo"), "{text}");
@@ -100,7 +109,11 @@ fn a_dry_run_writes_nothing() {
     assert!(!hark.path("data").exists());
     let text = hark.run(&["calibrate", "--from", room.to_str().unwrap(), "--dry-run"]);
     text.check(0);
-    assert!(text.stdout.contains("nothing was written"), "{}", text.stdout);
+    assert!(
+        text.stdout.contains("nothing was written"),
+        "{}",
+        text.stdout
+    );
     assert!(text.stdout.contains("95 % confidence"), "{}", text.stdout);
 }
 
@@ -122,12 +135,20 @@ fn what_must_still_be_heard_is_tried() {
     let hark = Hark::new();
     let room = room();
     let wanted = format!("yes={}", room.display());
-    let report = report(&calibrate(&hark, &room, &["--dry-run", "--positive", &wanted]));
+    let report = report(&calibrate(
+        &hark,
+        &room,
+        &["--dry-run", "--positive", &wanted],
+    ));
     let positive = &report["positives"][0];
     assert_eq!(positive["name"], "yes");
     assert!(positive["before"].as_u64().unwrap() > 0, "{positive}");
-    assert_eq!(positive["after"], 0, "the room and the wanted sound are the same");
-    calibrate(&hark, &room, &["--positive", "compute=x.wav"]).check_error(2, "did you mean 'computer'?");
+    assert_eq!(
+        positive["after"], 0,
+        "the room and the wanted sound are the same"
+    );
+    calibrate(&hark, &room, &["--positive", "compute=x.wav"])
+        .check_error(2, "did you mean 'computer'?");
 }
 
 #[test]
@@ -156,11 +177,18 @@ fn other_calibrations_and_hands_are_kept() {
     hark.write("config/hark/config.d/90-calibrated.toml", own.as_bytes());
     report(&calibrate(&hark, &room, &["--rule", "words"]));
     let text = fs::read_to_string(calibrated(&hark)).unwrap();
-    assert!(text.contains("name = \"animals\" # mine\n[rule.thresholds]\nDog = 0.95\n"), "{text}");
+    assert!(
+        text.contains("name = \"animals\" # mine\n[rule.thresholds]\nDog = 0.95\n"),
+        "{text}"
+    );
     assert!(text.contains("name = \"words\""), "{text}");
-    hark.run(&["calibrate", "--undo", "--rule", "words"]).check(0);
+    hark.run(&["calibrate", "--undo", "--rule", "words"])
+        .check(0);
     let text = fs::read_to_string(calibrated(&hark)).unwrap();
-    assert!(text.contains("animals") && !text.contains("words"), "{text}");
+    assert!(
+        text.contains("animals") && !text.contains("words"),
+        "{text}"
+    );
     hark.run(&["calibrate", "--undo", "--rule", "words"])
         .check_error(2, "animals");
     // A rule that is gone does not come back with it.
@@ -195,7 +223,10 @@ fn what_cannot_be_written_says_where_and_leaves_everything() {
     assert_ne!(ran.code, 0);
     assert!(ran.stderr.contains("config.d"), "{}", ran.stderr);
     assert_eq!(fs::read(hark.path("config/hark/config.d")).unwrap(), b"");
-    assert!(!hark.path("data/hark/room").exists(), "half of it was written");
+    assert!(
+        !hark.path("data/hark/room").exists(),
+        "half of it was written"
+    );
 }
 
 #[test]
@@ -203,7 +234,8 @@ fn a_wrong_command_line_or_sound_says_what_to_do() {
     let hark = Hark::new();
     let room = room();
     let from = room.to_str().unwrap();
-    hark.run(&["calibrate", "--minutes", "0"]).check_error(2, "--minutes");
+    hark.run(&["calibrate", "--minutes", "0"])
+        .check_error(2, "--minutes");
     hark.run(&["calibrate", "--target-fa-per-hour", "nan"])
         .check_error(2, "--target-fa-per-hour");
     hark.run(&["calibrate", "--from", from, "--source", "mic"])
@@ -218,7 +250,11 @@ fn a_wrong_command_line_or_sound_says_what_to_do() {
     calibrate(&hark, &short, &[]).check_error(4, "only 0.5 s");
     let output = hark.path("elsewhere/mine.toml");
     let output = output.to_str().unwrap();
-    report(&calibrate(&hark, &room, &["--config", config, "--output", output]));
+    report(&calibrate(
+        &hark,
+        &room,
+        &["--config", config, "--output", output],
+    ));
     assert!(fs::read_to_string(output).unwrap().contains("[[rule]]"));
     assert!(!calibrated(&hark).exists());
 }

@@ -5,6 +5,8 @@ mod calibrate;
 mod hark;
 mod prompt_test;
 mod score;
+mod teach;
+mod train;
 mod wav;
 
 use std::fs;
@@ -16,17 +18,19 @@ use std::process::Stdio;
 use hark::Hark;
 use serde_json::Value;
 
-const VERBS: [&str; 20] = [
+const VERBS: [&str; 22] = [
     "run",
     "watch",
     "status",
     "pause",
     "resume",
     "reload",
-    "prompt",
     "classify",
     "score",
+    "prompt",
     "calibrate",
+    "taught",
+    "teach",
     "train",
     "eval",
     "data",

@@ -13,6 +13,8 @@ import time
 
 import ast_family
 import clap_family
+import clap_gradients
+import contrast_family
 import ecapa_family
 import front_ends
 import sound
@@ -30,6 +32,8 @@ CASES = {
     **clap_family.CASES,
     # Listens with the checkpoints above.
     "zero-shot": zero_shot.make,
+    **clap_gradients.CASES,
+    **contrast_family.CASES,
     **ecapa_family.CASES,
 }
 

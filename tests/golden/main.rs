@@ -5,6 +5,8 @@
 
 mod ast;
 mod clap;
+mod clap_gradients;
+mod contrast;
 mod ecapa;
 mod efficientat;
 mod front_ends;
@@ -12,5 +14,6 @@ mod pipelines;
 mod speech;
 mod spoil;
 mod support;
+mod trained;
 mod whisper;
 mod zero_shot;

@@ -82,6 +82,7 @@ pub fn measure(
         words: None,
         precision: precision(&scored, &labels),
         glass: glass(&scored, &labels),
+        retrieval: None,
     })
 }
 

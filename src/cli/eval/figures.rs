@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::stream::StreamFigures;
 use crate::cli::out;
 use crate::train::metrics::{Confusion, average_precision, best, mean};
+use crate::train::retrieval::Retrieval;
 
 /// A clip that was taken for something else.
 #[derive(Debug, Clone, Serialize)]
@@ -121,7 +122,7 @@ pub struct Glass {
 
 /// What was measured clip by clip.
 pub struct Measured {
-    /// `keyword` or `event`.
+    /// `keyword`, `event` or `retrieval`.
     pub task: &'static str,
     /// The figures that the interface names.
     pub main: ClipFigures,
@@ -131,6 +132,19 @@ pub struct Measured {
     pub precision: Vec<LabelPrecision>,
     /// Glass (event models).
     pub glass: Option<Glass>,
+    /// How clips and texts find each other (CLAP).
+    pub retrieval: Option<BothWays>,
+}
+
+/// How clips and texts find each other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BothWays {
+    /// Clips that look for a text of theirs.
+    pub audio_to_text: Retrieval,
+    /// Texts that look for a clip of theirs.
+    pub text_to_audio: Retrieval,
+    /// The accuracy of a guess among the labels; `None` for captions.
+    pub chance: Option<f64>,
 }
 
 /// What was measured.
@@ -157,6 +171,8 @@ pub struct Record<'a> {
     average_precision: &'a [LabelPrecision],
     #[serde(skip_serializing_if = "Option::is_none")]
     glass: Option<&'a Glass>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retrieval: Option<&'a BothWays>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stream: Option<&'a StreamFigures>,
 }
@@ -193,6 +209,7 @@ impl Report {
             all_words: None,
             average_precision: &[],
             glass: None,
+            retrieval: None,
             stream: None,
         };
         match self {
@@ -204,7 +221,9 @@ impl Report {
                     table.map = mean(known.filter_map(|row| row.average_precision));
                 }
                 record.task = measured.task;
-                record.table = Some(table);
+                // Captions are no labels: of them there is no table.
+                record.table = (!measured.main.labels.is_empty()).then_some(table);
+                record.retrieval = measured.retrieval.as_ref();
                 record.accuracy_without_silence = without_silence(&measured.main);
                 record.all_words = measured.words.as_ref().map(ClipFigures::table);
                 record.average_precision = &measured.precision;
@@ -245,6 +264,9 @@ pub fn show(record: &Record<'_>, report: &Report, json: bool) -> anyhow::Result<
 }
 
 fn show_clips(record: &Record<'_>, measured: &Measured) -> anyhow::Result<()> {
+    if let Some(both) = &measured.retrieval {
+        show_retrieval(record, both)?;
+    }
     if let Some(table) = &record.table {
         show_table(record.model, record.split, table)?;
     }
@@ -278,6 +300,33 @@ fn show_clips(record: &Record<'_>, measured: &Measured) -> anyhow::Result<()> {
         out::line(format_args!(
             "\nglass against everything else ({} and {} clips): AUC {:.3} by the best window, {:.3} by the mean",
             glass.positives, glass.negatives, glass.auc_best_window, glass.auc_mean
+        ))?;
+    }
+    Ok(())
+}
+
+fn show_retrieval(record: &Record<'_>, both: &BothWays) -> anyhow::Result<()> {
+    out::line(format_args!(
+        "{} ({}): {} clips, {} texts",
+        record.model, record.split, both.audio_to_text.queries, both.audio_to_text.answers
+    ))?;
+    out::line(format_args!(
+        "{:<34} {:>7} {:>7} {:>7} {:>7}",
+        "direction", "R@1", "R@5", "R@10", "mAP@10"
+    ))?;
+    for (direction, figures) in [
+        ("audio to text", &both.audio_to_text),
+        ("text to audio", &both.text_to_audio),
+    ] {
+        out::line(format_args!(
+            "{direction:<34} {:>7.3} {:>7.3} {:>7.3} {:>7.3}",
+            figures.r1, figures.r5, figures.r10, figures.map10
+        ))?;
+    }
+    if let Some(chance) = both.chance {
+        out::line(format_args!(
+            "zero-shot accuracy of a guess: {:.1} %\n",
+            100.0 * chance
         ))?;
     }
     Ok(())
@@ -376,6 +425,7 @@ mod tests {
             words: None,
             precision: Vec::new(),
             glass: None,
+            retrieval: None,
         }));
         let json = serde_json::to_value(report.record("m", "dev")).unwrap();
         assert_eq!(json["model"], "m");

@@ -90,6 +90,7 @@ pub fn measure(
         words,
         precision: Vec::new(),
         glass: None,
+        retrieval: None,
     })
 }
 

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `keyword` | clip by clip, over the labels of Speech Commands and over all words |
 //! | `event` | clip by clip: top-1, average precision, glass against everything else |
+//! | `retrieval` | CLAP: clips that look for texts, texts that look for clips, zero-shot accuracy |
 //! | `stream` | what the daemon would report: words found, and false accepts an hour |
 //! | `figures` | what was measured, as text, as JSON and as files |
 
 mod event;
 mod figures;
 mod keyword;
+mod retrieval;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +40,16 @@ pub struct Args {
     /// Which clips: dev, train or all.
     #[arg(long, default_value = "dev", value_parser = parse_split, value_name = "SPLIT")]
     split: Wanted,
+    /// What is measured: labels, or with a CLAP how clips and texts find each other.
+    #[arg(long, value_enum, default_value_t = Objective::Labels)]
+    objective: Objective,
+    /// The labels to choose from (with --objective retrieval), one a line, each with a tab and phrases with
+    /// | between them if it is not to be put into sentences; clips of other labels are left out.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Only the clips in these folders of the data set (with --objective retrieval).
+    #[arg(long, value_name = "SET", value_delimiter = ',')]
+    sets: Vec<String>,
     /// Only this fold of ESC-10 (event models).
     #[arg(long, value_name = "N")]
     fold: Option<u8>,
@@ -56,6 +68,15 @@ pub struct Args {
     /// One JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Objective {
+    /// Labels that a model gives.
+    Labels,
+    /// Clips and texts that find each other.
+    Retrieval,
 }
 
 /// Which split is measured.
@@ -88,6 +109,12 @@ fn parse_split(text: &str) -> Result<Wanted, String> {
 /// When the model or the data cannot be read, or the data holds nothing that the model knows.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let refuse = |text: String| Err(UsageError(text).into());
+    if args.objective == Objective::Retrieval {
+        return retrieval::run(&args);
+    }
+    if args.labels.is_some() || !args.sets.is_empty() {
+        return refuse("--labels and --sets are of --objective retrieval".to_owned());
+    }
     let model = registry::open(&args.model)?;
     let name = model.info().name.clone();
     let report = match model {
@@ -144,12 +171,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         Model::Embedder(_) => return refuse(format!("model '{name}' gives no scores to measure")),
     };
-    let record = report.record(&name, args.split.as_str());
+    finish(&args, &name, &report)
+}
+
+/// Writes the report where that was asked for, and shows it.
+fn finish(args: &Args, name: &str, report: &Report) -> anyhow::Result<()> {
+    let record = report.record(name, args.split.as_str());
     if let Some(dir) = &args.report {
-        figures::write(&record, &report, dir)
+        figures::write(&record, report, dir)
             .with_context(|| format!("cannot write the report into {}", dir.display()))?;
     }
-    show(&record, &report, args.json)
+    show(&record, report, args.json)
 }
 
 /// Makes the keyword model `name` whenever a stream begins.

@@ -4,17 +4,17 @@
 
 use candle_core::{Device, Tensor};
 
+use super::Projection;
 use super::config::{AudioConfig, Config, activation};
 use super::fusion::Fusion;
-use super::image::Stretch;
+use super::image::images;
 use super::swin::{EPS, Stage};
-use super::{Projection, normalise};
 use crate::features::Settings;
 use crate::features::clap_mel::{ClapInput, ClapMel, ClapMelConfig, ClapTruncation};
 use crate::models::ModelError;
 use crate::models::layout::Layout;
 use crate::models::network::Network;
-use crate::nn::layers::{Activation, BatchNorm, Conv2d, Conv2dSpec, LayerNorm};
+use crate::nn::layers::{Activation, BatchNorm, Conv2d, Conv2dSpec, LayerNorm, mean};
 use crate::nn::params::Params;
 
 /// Patches of the image, of a long clip those of its chunks too.
@@ -58,18 +58,15 @@ impl PatchEmbed {
         })
     }
 
-    /// Images of the views `(views, height, width, 1)` to `(1, patches, channels)`.
+    /// Images to `(clips, patches, channels)`.
     fn forward(
         &self,
-        images: &Tensor,
-        is_longer: bool,
+        images: &Images,
         seen: &mut dyn FnMut(&str, &Tensor),
     ) -> candle_core::Result<Tensor> {
-        let whole = images.narrow(0, 0, 1)?;
-        let mut patches = self.proj.forward(&whole, Activation::Identity)?;
-        if let (Some(fusion), true) = (&self.fusion, is_longer) {
-            let chunks = images.narrow(0, 1, images.dim(0)? - 1)?;
-            patches = fusion.forward(&patches, &chunks)?;
+        let mut patches = self.proj.forward(&images.whole, Activation::Identity)?;
+        if let (Some(fusion), Some((chunks, longer))) = (&self.fusion, &images.chunks) {
+            patches = fuse(fusion, &patches, chunks, longer)?;
             seen("fused", &patches);
         }
         let patches = patches.flatten(1, 2)?;
@@ -78,6 +75,39 @@ impl PatchEmbed {
             None => Ok(patches),
         }
     }
+}
+
+/// What the tower looks at.
+struct Images {
+    /// Of every clip the whole, `(clips, height, width, 1)`.
+    whole: Tensor,
+    /// The chunks of clips that are longer than the window, three a clip, `(3 longer, height, width, 1)`,
+    /// and which clips these are.
+    chunks: Option<(Tensor, Vec<usize>)>,
+}
+
+/// Patches of all clips, of which those of the longer ones have their chunks in them.
+fn fuse(
+    fusion: &Fusion,
+    patches: &Tensor,
+    chunks: &Tensor,
+    longer: &[usize],
+) -> candle_core::Result<Tensor> {
+    let clips = patches.dim(0)?;
+    if longer.len() == clips {
+        return fusion.forward(patches, chunks);
+    }
+    let pick = |clips: &[usize]| {
+        let clips: Vec<u32> = clips.iter().map(|&clip| clip as u32).collect();
+        Tensor::from_slice(&clips, clips.len(), &Device::Cpu)
+    };
+    let fused = fusion.forward(&patches.index_select(&pick(longer)?, 0)?, chunks)?;
+    // The fused ones stand behind all; every longer clip takes its own from there.
+    let mut order: Vec<usize> = (0..clips).collect();
+    for (at, &clip) in longer.iter().enumerate() {
+        order[clip] = clips + at;
+    }
+    Tensor::cat(&[patches, &fused], 0)?.index_select(&pick(&order)?, 0)
 }
 
 /// The audio tower with its front end.
@@ -151,8 +181,33 @@ impl ClapAudio {
     /// # Errors
     /// When they have another shape than the front end gives.
     pub fn embed_features(&self, features: &ClapInput) -> Result<Vec<f32>, ModelError> {
-        let projected = self.run_features(features, &mut |_, _| {})?;
-        Ok(normalise(projected.flatten_all()?.to_vec1()?))
+        let embedding = self.forward(std::slice::from_ref(features))?;
+        Ok(embedding.flatten_all()?.to_vec1()?)
+    }
+
+    /// The embeddings of the features of some clips, `(clips, dim)`, each of length 1, as a tensor
+    /// through which gradients pass.
+    ///
+    /// # Errors
+    /// When they have another shape than the front end gives, or not all of them the same.
+    pub fn forward(&self, clips: &[ClapInput]) -> Result<Tensor, ModelError> {
+        self.project(&self.pooled(clips)?)
+    }
+
+    /// What the tower makes of some clips before the projection, `(clips, hidden)`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn pooled(&self, clips: &[ClapInput]) -> Result<Tensor, ModelError> {
+        self.run_features(clips, &mut |_, _| {})
+    }
+
+    /// From [`ClapAudio::pooled`] to embeddings of length 1, `(clips, dim)`.
+    ///
+    /// # Errors
+    /// When the shape is another.
+    pub fn project(&self, pooled: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(self.projection.embed(pooled)?)
     }
 
     /// Everything on the way, by names: `image (views, height, width, 1)`; `fused (1, rows, columns,
@@ -163,22 +218,25 @@ impl ClapAudio {
     /// As [`ClapAudio::embed_features`].
     pub fn hidden_states(&self, features: &ClapInput) -> Result<Vec<(String, Tensor)>, ModelError> {
         let mut states = Vec::new();
-        self.run_features(features, &mut |name, state| {
+        let pooled = self.run_features(std::slice::from_ref(features), &mut |name, state| {
             states.push((name.to_owned(), state.clone()));
         })?;
+        let projection = self.projection.forward(&pooled)?;
+        states.push(("projection".to_owned(), projection));
         Ok(states)
     }
 
     fn run_features(
         &self,
-        features: &ClapInput,
+        clips: &[ClapInput],
         seen: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Tensor, ModelError> {
-        let images = self.images(features)?;
-        seen("image", &images);
-        let mut x = self
-            .patch_embed
-            .forward(&images, features.is_longer, seen)?;
+        let images = self.images(clips)?;
+        match &images.chunks {
+            None => seen("image", &images.whole),
+            Some((chunks, _)) => seen("image", &Tensor::cat(&[&images.whole, chunks], 0)?),
+        }
+        let mut x = self.patch_embed.forward(&images, seen)?;
         drop(images);
         seen("patch_embed", &x);
         for (index, stage) in self.layers.iter().enumerate() {
@@ -187,48 +245,53 @@ impl ClapAudio {
         }
         x = self.norm.forward(&x)?;
         seen("norm", &x);
-        let pooled = x.mean(1)?;
+        let pooled = mean(&x)?;
         seen("pooled", &pooled);
-        let projected = self.projection.forward(&pooled)?;
-        seen("projection", &projected);
-        Ok(projected)
+        Ok(pooled)
     }
 
-    /// The normalised views as images `(views, height, width, 1)`.
-    fn images(&self, features: &ClapInput) -> Result<Tensor, ModelError> {
-        let ClapInput {
-            channels,
-            frames,
-            bins,
-            ref values,
-            ..
-        } = *features;
+    /// The normalised views of some clips as images.
+    fn images(&self, clips: &[ClapInput]) -> Result<Images, ModelError> {
         let (views, mels) = (self.views(), self.config.num_mel_bins);
         let most = self.config.image_frames();
-        if (channels, bins) != (views, mels)
-            || !(1..=most).contains(&frames)
-            || values.len() != channels * frames * bins
-        {
-            return Err(ModelError::Shape(format!(
-                "CLAP: expected features ({views}, 1 to {most}, {mels}), got ({channels}, {frames}, {bins})"
-            )));
+        let frames = clips.first().map_or(0, |clip| clip.frames);
+        for clip in clips {
+            let got = (clip.channels, clip.frames, clip.bins);
+            if got != (views, frames, mels)
+                || !(1..=most).contains(&frames)
+                || clip.values.len() != views * frames * mels
+            {
+                return Err(ModelError::Shape(format!(
+                    "CLAP: expected features ({views}, 1 to {most}, {mels}), all of one length, got {got:?}"
+                )));
+            }
         }
-        let mel = Tensor::from_slice(values, (channels, frames, bins), &Device::Cpu)?;
-        let mel: Vec<f32> = self.batch_norm.forward(&mel)?.flatten_all()?.to_vec1()?;
-        let stretch = Stretch::new(frames, most);
-        // Only fusion looks at more than the first.
-        let looked_at = if features.is_longer { channels } else { 1 };
-        let images: Vec<f32> = mel
-            .chunks_exact(frames * bins)
-            .take(looked_at)
-            .flat_map(|view| stretch.fold(view, bins, self.config.freq_ratio()))
+        if clips.is_empty() {
+            return Err(ModelError::Shape("CLAP: expected a clip, got none".into()));
+        }
+        let values: Vec<f32> = clips
+            .iter()
+            .flat_map(|clip| &clip.values)
+            .copied()
             .collect();
-        let side = self.config.spec_size;
-        Ok(Tensor::from_vec(
-            images,
-            (looked_at, side, side, 1),
-            &Device::Cpu,
-        )?)
+        let shape = (clips.len() * views, frames, mels);
+        let mel = Tensor::from_vec(values, shape, &Device::Cpu)?;
+        let mel = self.batch_norm.forward(&mel)?;
+        // Only fusion looks at more than the first.
+        let longer: Vec<usize> = match self.config.enable_fusion {
+            true => (0..clips.len()).filter(|&at| clips[at].is_longer).collect(),
+            false => Vec::new(),
+        };
+        let fold = |chosen| images(&mel, chosen, most, self.config.freq_ratio());
+        let first = (0..clips.len()).map(|clip| clip * views).collect();
+        let others = |&clip: &usize| clip * views + 1..(clip + 1) * views;
+        Ok(Images {
+            whole: fold(first)?,
+            chunks: match longer.is_empty() {
+                true => None,
+                false => Some((fold(longer.iter().flat_map(others).collect())?, longer)),
+            },
+        })
     }
 
     /// Views of a clip that the tower takes.

@@ -103,6 +103,10 @@ pub struct AudioConfig {
     pub aff_block_r: usize,
     /// Added to every variance of a block.
     pub layer_norm_eps: f64,
+    /// How many values are dropped behind the second linear layer of a block while it is trained.
+    pub hidden_dropout_prob: f64,
+    /// How many weights of an attention are, and values behind it.
+    pub attention_probs_dropout_prob: f64,
 }
 
 impl Default for AudioConfig {
@@ -127,6 +131,8 @@ impl Default for AudioConfig {
             mlp_ratio: 4.0,
             aff_block_r: 4,
             layer_norm_eps: 1e-5,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.0,
         }
     }
 }
@@ -155,6 +161,10 @@ pub struct TextConfig {
     pub layer_norm_eps: f64,
     /// The token of padding; the first token stands at the position behind its number.
     pub pad_token_id: u32,
+    /// How many values are dropped behind the embeddings and the linear layers while it is trained.
+    pub hidden_dropout_prob: f64,
+    /// How many weights of an attention are.
+    pub attention_probs_dropout_prob: f64,
 }
 
 impl Default for TextConfig {
@@ -170,6 +180,8 @@ impl Default for TextConfig {
             type_vocab_size: 1,
             layer_norm_eps: 1e-12,
             pad_token_id: 1,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
         }
     }
 }
@@ -282,7 +294,22 @@ impl AudioConfig {
         let wide = (0.0..=64.0).contains(&ratio) && (ratio * width as f64) as usize > 0;
         demand(wide, "mlp_ratio", "a factor up to 64", &ratio)?;
         let eps = self.layer_norm_eps;
-        demand(eps >= 0.0, "layer_norm_eps", "0 or more", &eps)
+        demand(eps >= 0.0, "layer_norm_eps", "0 or more", &eps)?;
+        for (key, share) in [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            (
+                "attention_probs_dropout_prob",
+                self.attention_probs_dropout_prob,
+            ),
+        ] {
+            demand(
+                (0.0..1.0).contains(&share),
+                key,
+                "from 0 to below 1",
+                &share,
+            )?;
+        }
+        Ok(())
     }
 
     fn check_patches(&self, layout: &Layout) -> Result<(), ModelError> {
@@ -389,7 +416,22 @@ impl TextConfig {
             &self.max_position_embeddings,
         )?;
         let eps = self.layer_norm_eps;
-        demand(eps >= 0.0, "layer_norm_eps", "0 or more", &eps)
+        demand(eps >= 0.0, "layer_norm_eps", "0 or more", &eps)?;
+        for (key, share) in [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            (
+                "attention_probs_dropout_prob",
+                self.attention_probs_dropout_prob,
+            ),
+        ] {
+            demand(
+                (0.0..1.0).contains(&share),
+                key,
+                "from 0 to below 1",
+                &share,
+            )?;
+        }
+        Ok(())
     }
 
     /// Tokens that have a position: those behind that of padding.

@@ -10,30 +10,62 @@ use crate::models::ModelError;
 use crate::nn::layers::{Activation, BatchNorm, Conv2d, Conv2dSpec, Linear, activate};
 use crate::nn::params::{Params, Weight};
 
-/// A convolution of one pixel and the batch normalisation behind it, as one linear layer.
-fn pointwise(
-    params: &Params,
-    (conv, norm): (usize, usize),
-    (inputs, outputs): (usize, usize),
-) -> Result<Linear, ModelError> {
-    let conv = params.pp(conv);
-    let weight = conv.get("weight", &[outputs, inputs, 1, 1])?;
-    let bias = conv.get("bias", &[outputs])?;
-    let norm = BatchNorm::load(&params.pp(norm), outputs, EPS)?;
-    let (scale, shift) = norm.scale_shift();
-    let rows = weight.values().chunks_exact(inputs).zip(scale);
-    let weight = rows.flat_map(|(row, scale)| row.iter().map(move |value| value * scale));
-    let weight = Weight::from_values(weight.collect(), &[outputs, inputs]);
-    let offsets = bias.values().iter().zip(scale).zip(shift);
-    let bias = offsets.map(|((bias, scale), shift)| bias * scale + shift);
-    let bias = Weight::from_values(bias.collect(), &[outputs]);
-    Ok(Linear::new(weight, Some(bias)))
+/// A convolution of one pixel and the batch normalisation behind it.
+enum Pointwise {
+    /// Both as one linear layer.
+    Folded(Linear),
+    /// One after the other, where either is trained.
+    Apart { conv: Conv2d, norm: Box<BatchNorm> },
+}
+
+impl Pointwise {
+    fn load(
+        params: &Params,
+        (conv, norm): (usize, usize),
+        (inputs, outputs): (usize, usize),
+    ) -> Result<Self, ModelError> {
+        let conv = params.pp(conv);
+        let weight = conv.parameter("weight", &[outputs, inputs, 1, 1])?;
+        let bias = conv.parameter("bias", &[outputs])?;
+        let norm = BatchNorm::load(&params.pp(norm), outputs, EPS)?;
+        let fixed = weight.fixed().zip(bias.fixed()).zip(norm.scale_shift());
+        if let Some(((weight, bias), (scale, shift))) = fixed {
+            let rows = weight.values().chunks_exact(inputs).zip(scale);
+            let weight = rows.flat_map(|(row, scale)| row.iter().map(move |value| value * scale));
+            let weight = Weight::from_values(weight.collect(), &[outputs, inputs]);
+            let offsets = bias.values().iter().zip(scale).zip(shift);
+            let bias = offsets.map(|((bias, scale), shift)| bias * scale + shift);
+            let bias = Weight::from_values(bias.collect(), &[outputs]);
+            return Ok(Pointwise::Folded(Linear::new(weight, Some(bias))));
+        }
+        let spec = Conv2dSpec {
+            inputs,
+            outputs,
+            kernel: (1, 1),
+            stride: (1, 1),
+            padding: (0, 0),
+        };
+        Ok(Pointwise::Apart {
+            conv: Conv2d::of(spec, weight, Some(bias)),
+            norm: Box::new(norm),
+        })
+    }
+
+    /// `(images, rows, columns, inputs)` to `(images, rows, columns, outputs)`.
+    fn forward(&self, x: &Tensor, act: Activation) -> candle_core::Result<Tensor> {
+        match self {
+            Pointwise::Folded(linear) => linear.forward_act(x, act),
+            Pointwise::Apart { conv, norm } => {
+                activate(&norm.forward(&conv.forward(x, Activation::Identity)?)?, act)
+            }
+        }
+    }
 }
 
 /// Two linear layers over the channels, narrow in between.
 struct Attention {
-    narrow: Linear,
-    wide: Linear,
+    narrow: Pointwise,
+    wide: Pointwise,
 }
 
 impl Attention {
@@ -42,14 +74,14 @@ impl Attention {
         let channels = config.patch_embeds_hidden_size;
         let inner = channels / config.aff_block_r;
         Ok(Attention {
-            narrow: pointwise(params, (first, first + 1), (channels, inner))?,
-            wide: pointwise(params, (first + 3, first + 4), (inner, channels))?,
+            narrow: Pointwise::load(params, (first, first + 1), (channels, inner))?,
+            wide: Pointwise::load(params, (first + 3, first + 4), (inner, channels))?,
         })
     }
 
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.wide
-            .forward(&self.narrow.forward_act(x, Activation::Relu)?)
+        let narrow = self.narrow.forward(x, Activation::Relu)?;
+        self.wide.forward(&narrow, Activation::Identity)
     }
 }
 
@@ -82,17 +114,14 @@ impl Fusion {
         })
     }
 
-    /// Patches of the whole `(1, rows, columns, channels)` and images of the chunks `(3, height, width,
-    /// 1)` to patches of both, of the shape of the former.
+    /// Patches of the whole of some clips `(clips, rows, columns, channels)` and images of their chunks,
+    /// three a clip, `(3 clips, height, width, 1)`, to patches of both, of the shape of the former.
     pub(super) fn forward(&self, whole: &Tensor, chunks: &Tensor) -> candle_core::Result<Tensor> {
-        let (_, rows, columns, channels) = whole.dims4()?;
+        let (clips, rows, columns, channels) = whole.dims4()?;
         let chunks = self.mel_conv2d.forward(chunks, Activation::Identity)?;
         let (count, chunk_rows, width, _) = chunks.dims4()?;
-        // The chunks stand beside each other; what is left of the width is silence.
-        let chunks = (0..count)
-            .map(|index| chunks.narrow(0, index, 1))
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        let chunks = Tensor::cat(&chunks, 2)?;
+        let count = count / clips.max(1);
+        // The chunks of a clip stand beside each other; what is left of the width is silence.
         let rest = columns.checked_sub(count * width);
         let (Some(rest), true) = (rest, rows == chunk_rows) else {
             return Err(candle_core::Error::Msg(format!(
@@ -100,13 +129,17 @@ impl Fusion {
                 count * width
             )));
         };
-        let chunks = chunks.pad_with_zeros(2, 0, rest)?;
+        let chunks = chunks
+            .reshape((clips, count, rows, width * channels))?
+            .transpose(1, 2)?
+            .reshape((clips, rows, count * width, channels))?
+            .pad_with_zeros(2, 0, rest)?;
         let sum = (whole + &chunks)?;
-        let places = sum.reshape((rows * columns, channels))?;
-        let local = self.local_att.forward(&places)?;
-        let global = self.global_att.forward(&places.mean_keepdim(0)?)?;
+        let local = self.local_att.forward(&sum)?;
+        let mean = sum.reshape((clips, rows * columns, channels))?.mean(1)?;
+        let mean = mean.reshape((clips, 1, 1, channels))?;
+        let global = self.global_att.forward(&mean)?;
         let share = activate(&local.broadcast_add(&global)?, Activation::Sigmoid)?;
-        let share = share.reshape(whole.dims())?;
         // 2 (whole share + chunks (1 - share))
         (((whole - &chunks)? * share)? + chunks)? * 2.0
     }

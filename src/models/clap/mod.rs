@@ -4,7 +4,11 @@
 //!
 //! How near a sound is to a phrase is the cosine between their embeddings; scores are a softmax over
 //! the phrases. The two towers load apart from the same mapped tensors, so that the text tower can be
-//! dropped once its phrases are known. Nothing here is trained.
+//! dropped once its phrases are known.
+//!
+//! Both can be trained, whole or in parts, when they are loaded with [`Params::trainable`]: gradients
+//! pass from the embeddings of [`ClapAudio::forward`] and [`ClapText::forward`] to every tensor that was
+//! chosen, `logit_scale_a` and `logit_scale_t` aside, which stand above the towers.
 
 mod audio;
 mod config;
@@ -13,13 +17,14 @@ mod image;
 mod swin;
 mod text;
 mod tokenizer;
+mod windows;
 
 pub use audio::ClapAudio;
 pub use config::{AudioConfig, Config, Pair, TextConfig};
 pub use text::ClapText;
 pub use tokenizer::RobertaTokenizer;
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use super::ModelError;
 use super::layout::{Activated, Layout};
@@ -35,6 +40,16 @@ pub fn normalise(mut embedding: Vec<f32>) -> Vec<f32> {
     let norm = square.sqrt().max(MIN_NORM);
     embedding.iter_mut().for_each(|value| *value /= norm);
     embedding
+}
+
+/// Every row of `embeddings (batch, dim)` at length 1; gradients pass.
+///
+/// # Errors
+/// When candle refuses.
+pub fn at_length_one(embeddings: &Tensor) -> candle_core::Result<Tensor> {
+    let square = embeddings.sqr()?.sum_keepdim(D::Minus1)?;
+    let norm = square.maximum(f64::from(MIN_NORM * MIN_NORM))?.sqrt()?;
+    embeddings.broadcast_div(&norm)
 }
 
 /// The cosine of two embeddings of length 1, from -1 to 1.
@@ -79,9 +94,15 @@ impl Projection {
         })
     }
 
+    /// `(batch, inputs)` to `(batch, dim)`.
     fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         self.linear2
             .forward(&self.linear1.forward_act(x, self.activation)?)
+    }
+
+    /// The same at length 1.
+    fn embed(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        at_length_one(&self.forward(x)?)
     }
 }
 
@@ -168,6 +189,18 @@ mod tests {
         let between = mean_embedding(&[vec![1.0, 0.0], vec![0.0, 1.0]]);
         assert!(between.iter().all(|value| (value - half).abs() < 1e-6));
         assert!(mean_embedding(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_batch_of_embeddings_is_each_of_them_by_itself() {
+        let rows = [[3.0f32, -4.0], [0.0, 0.0], [0.0, 1e-3]];
+        let batch = Tensor::new(&rows, &candle_core::Device::Cpu).unwrap();
+        let batch = at_length_one(&batch).unwrap().to_vec2::<f32>().unwrap();
+        for (got, row) in batch.iter().zip(rows) {
+            for (got, expected) in got.iter().zip(normalise(row.to_vec())) {
+                assert!((got - expected).abs() < 1e-6, "{got} {expected}");
+            }
+        }
     }
 
     #[test]

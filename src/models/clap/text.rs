@@ -2,13 +2,13 @@
 //! 2019) and the projection behind it, as `ClapTextModel` and `ClapProjectionLayer` of transformers
 //! 5.23 compute them.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::config::{Config, TextConfig, activation};
-use super::{Projection, RobertaTokenizer, normalise};
+use super::{Projection, RobertaTokenizer};
 use crate::models::ModelError;
 use crate::models::layout::Layout;
-use crate::nn::layers::{Activation, Embedding, LayerNorm, Linear, attention};
+use crate::nn::layers::{Activation, Dropout, Embedding, LayerNorm, Linear, attention_dropping};
 use crate::nn::params::Params;
 
 /// Tokens that go through the tower together at most, in phrases of one length.
@@ -20,6 +20,7 @@ struct Embeddings {
     token_type_embeddings: Embedding,
     position_embeddings: Embedding,
     layer_norm: LayerNorm,
+    dropout: Dropout,
     pad_token_id: u32,
 }
 
@@ -32,6 +33,7 @@ impl Embeddings {
             token_type_embeddings: table("token_type_embeddings", config.type_vocab_size)?,
             position_embeddings: table("position_embeddings", config.max_position_embeddings)?,
             layer_norm: LayerNorm::load(&params.pp("LayerNorm"), hidden, config.layer_norm_eps)?,
+            dropout: Dropout::at(params, config.hidden_dropout_prob),
             pad_token_id: config.pad_token_id,
         })
     }
@@ -50,7 +52,7 @@ impl Embeddings {
         let (_, hidden) = sum.dims2()?;
         let tokens = phrases.first().map_or(0, |ids| ids.len());
         let sum = sum.reshape((phrases.len(), tokens, hidden))?;
-        self.layer_norm.forward(&sum)
+        self.dropout.forward(&self.layer_norm.forward(&sum)?)
     }
 }
 
@@ -76,6 +78,7 @@ struct SelfAttention {
     heads: usize,
     /// `head_dim ** -0.5`.
     scale: f32,
+    dropout: Dropout,
 }
 
 impl SelfAttention {
@@ -88,6 +91,7 @@ impl SelfAttention {
             value: part("value")?,
             heads,
             scale: ((hidden / heads) as f32).powf(-0.5),
+            dropout: Dropout::at(params, config.attention_probs_dropout_prob),
         })
     }
 
@@ -97,13 +101,15 @@ impl SelfAttention {
             self.key.forward(x)?,
             self.value.forward(x)?,
         );
-        attention(&q, &k, &v, self.heads, self.scale, None)
+        let dropped = self.dropout.of_weights();
+        attention_dropping(&q, &k, &v, self.heads, self.scale, None, dropped)
     }
 }
 
 /// A linear layer, its residual, and the normalisation of their sum.
 struct Output {
     dense: Linear,
+    dropout: Dropout,
     layer_norm: LayerNorm,
 }
 
@@ -112,13 +118,14 @@ impl Output {
         let (hidden, eps) = (config.hidden_size, config.layer_norm_eps);
         Ok(Output {
             dense: Linear::load(&params.pp("dense"), inputs, hidden)?,
+            dropout: Dropout::at(params, config.hidden_dropout_prob),
             layer_norm: LayerNorm::load(&params.pp("LayerNorm"), hidden, eps)?,
         })
     }
 
     fn forward(&self, x: &Tensor, residual: &Tensor) -> candle_core::Result<Tensor> {
-        self.layer_norm
-            .forward(&self.dense.forward_add(x, residual)?)
+        let sum = self.dense.forward_drop_add(x, &self.dropout, residual)?;
+        self.layer_norm.forward(&sum)
     }
 }
 
@@ -247,24 +254,58 @@ impl ClapText {
         ids: &[Vec<u32>],
         done: &mut dyn FnMut(usize),
     ) -> Result<Vec<Vec<f32>>, ModelError> {
-        // Phrases of one length go together, so that none needs padding.
-        let mut order: Vec<usize> = (0..ids.len()).collect();
-        order.sort_by_key(|&phrase| ids[phrase].len());
         let mut embeddings = vec![Vec::new(); ids.len()];
         let mut finished = 0;
-        for same in order.chunk_by(|&a, &b| ids[a].len() == ids[b].len()) {
-            let together = (BATCH_TOKENS / ids[same[0]].len().max(1)).max(1);
-            for batch in same.chunks(together) {
-                let batch_ids: Vec<&[u32]> = batch.iter().map(|&at| ids[at].as_slice()).collect();
-                let rows = self.embed_ids(&batch_ids)?;
-                for (&at, row) in batch.iter().zip(rows) {
-                    embeddings[at] = row;
-                }
-                finished += batch.len();
-                done(finished);
+        for batch in batches(ids) {
+            let batch_ids: Vec<&[u32]> = batch.iter().map(|&at| ids[at].as_slice()).collect();
+            let pooled = self.run_ids(&batch_ids, &mut |_| {})?;
+            let rows: Vec<Vec<f32>> = self.project(&pooled)?.to_vec2()?;
+            for (&at, row) in batch.iter().zip(rows) {
+                embeddings[at] = row;
             }
+            finished += batch.len();
+            done(finished);
         }
         Ok(embeddings)
+    }
+
+    /// The embeddings of the tokens of some phrases, `(phrases, dim)`, each of length 1: what
+    /// [`ClapText::embed_all`] gives of their text, as a tensor through which gradients pass.
+    ///
+    /// # Errors
+    /// When a token has no embedding, or a phrase more tokens than there are positions.
+    pub fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor, ModelError> {
+        self.project(&self.pooled(ids)?)
+    }
+
+    /// What the tower makes of the tokens of some phrases before the projection, `(phrases, hidden)`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn pooled(&self, ids: &[Vec<u32>]) -> Result<Tensor, ModelError> {
+        let batches = batches(ids);
+        // The row of every phrase in what the batches give.
+        let mut rows = vec![0u32; ids.len()];
+        for (row, &phrase) in batches.iter().flatten().enumerate() {
+            rows[phrase] = row as u32;
+        }
+        let parts = batches
+            .iter()
+            .map(|batch| {
+                let ids: Vec<&[u32]> = batch.iter().map(|&at| ids[at].as_slice()).collect();
+                self.run_ids(&ids, &mut |_| {})
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let rows = Tensor::from_slice(&rows, ids.len(), &Device::Cpu)?;
+        Ok(Tensor::cat(&parts, 0)?.index_select(&rows, 0)?)
+    }
+
+    /// From [`ClapText::pooled`] to embeddings of length 1, `(phrases, dim)`.
+    ///
+    /// # Errors
+    /// When the shape is another.
+    pub fn project(&self, pooled: &Tensor) -> Result<Tensor, ModelError> {
+        Ok(self.projection.embed(pooled)?)
     }
 
     /// Everything on the way for the tokens of one phrase: what [`RobertaTokenizer::encode`] gives, to
@@ -278,12 +319,6 @@ impl ClapText {
         let pooled = self.run_ids(&[ids], &mut |state| states.push(state.clone()))?;
         states.push(pooled);
         Ok(states)
-    }
-
-    fn embed_ids(&self, phrases: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let pooled = self.run_ids(phrases, &mut |_| {})?;
-        let projected: Vec<Vec<f32>> = self.projection.forward(&pooled)?.to_vec2()?;
-        Ok(projected.into_iter().map(normalise).collect())
     }
 
     /// Phrases of one number of tokens to `(phrases, hidden)`.
@@ -303,9 +338,32 @@ impl ClapText {
     }
 }
 
+/// Phrases that go together, by their number: they have one length, so that none needs padding.
+fn batches(ids: &[Vec<u32>]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    order.sort_by_key(|&phrase| ids[phrase].len());
+    order
+        .chunk_by(|&a, &b| ids[a].len() == ids[b].len())
+        .flat_map(|same| {
+            let together = (BATCH_TOKENS / ids[same[0]].len().max(1)).max(1);
+            same.chunks(together).map(<[usize]>::to_vec)
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn phrases_of_one_length_go_together_up_to_so_many_tokens() {
+        let ids = [vec![0; 3], vec![0; 2], vec![0; 3]];
+        assert_eq!(batches(&ids), [vec![1], vec![0, 2]]);
+        let many = vec![vec![0; 100]; 11];
+        let lengths: Vec<usize> = batches(&many).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [5, 5, 1]);
+        assert!(batches(&[]).is_empty());
+    }
 
     #[test]
     fn positions_begin_behind_that_of_padding_and_skip_it() {

@@ -32,7 +32,10 @@ impl Norm {
     /// Reads the four tensors of a batch norm of `channels`.
     pub(super) fn load(params: &Params, channels: usize, eps: f64) -> Loaded<Self> {
         let norm = BatchNorm::load(params, channels, eps)?;
-        let (scale, shift) = norm.scale_shift();
+        let Some((scale, shift)) = norm.scale_shift() else {
+            let what = "this part of the network cannot be trained yet; leave the key out of those that are";
+            return Err(params.wrong("weight", what));
+        };
         Ok(Norm {
             scale: scale.to_vec(),
             shift: shift.to_vec(),

@@ -115,7 +115,7 @@ impl Adapter {
                 .enumerate()
                 .map(|(layer, spec)| {
                     let params = layers.pp(layer).pp("conv");
-                    params.get("bias", &[spec.outputs])?;
+                    params.buffer("bias", &[spec.outputs])?;
                     Conv1d::load(&params, spec)
                 })
                 .collect::<Result<_, _>>()?,

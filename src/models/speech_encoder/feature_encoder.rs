@@ -32,18 +32,19 @@ impl ConvLayer {
         let (conv, norm) = (params.pp("conv"), params.pp("layer_norm"));
         if config.feat_extract_norm == FeatExtractNorm::Group && layer == 0 {
             if config.conv_bias {
-                conv.get("bias", &[spec.outputs])?;
+                // It must be there, but would be gone after the normalisation.
+                conv.buffer("bias", &[spec.outputs])?;
             }
             return Ok(ConvLayer::Group(NormedConv1d::load(
                 &conv, &norm, spec, EPS,
             )?));
         }
-        let weight = conv.get("weight", &[spec.outputs, spec.inputs, spec.kernel])?;
+        let weight = conv.parameter("weight", &[spec.outputs, spec.inputs, spec.kernel])?;
         let bias = match config.conv_bias {
-            true => Some(conv.get("bias", &[spec.outputs])?),
+            true => Some(conv.parameter("bias", &[spec.outputs])?),
             false => None,
         };
-        let conv = Conv1d::new(spec, &weight, bias);
+        let conv = Conv1d::of(spec, weight, bias);
         Ok(match config.feat_extract_norm {
             FeatExtractNorm::Group => ConvLayer::Plain(conv),
             FeatExtractNorm::Layer => ConvLayer::Layer {

@@ -217,9 +217,8 @@ impl Background {
         self.card.material == MADE
     }
 
-    /// How high `judge` scores the background, over the hours that it stands for.
-    pub fn tail(&self, judge: impl Fn(&[f32]) -> f32) -> Tail {
-        let scores = self.points().map(judge).collect();
+    /// The tail of the scores that its points get, over the hours that they stand for.
+    pub fn tail(&self, scores: Vec<f32>) -> Tail {
         Tail::of(scores, self.card.windows, self.hours())
     }
 

@@ -324,3 +324,94 @@ fn rms(pcm: &[f32]) -> f32 {
     let sum: f32 = pcm.iter().map(|x| x * x).sum();
     (sum / pcm.len().max(1) as f32).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: Beat = Beat {
+        window_frames: 100,
+        hop_frames: 50,
+    };
+
+    /// A tone of `len` samples at `level` in `silence` samples at either side.
+    fn tone(len: usize, silence: usize, level: f32) -> Vec<f32> {
+        let mut pcm = vec![0.0; silence];
+        pcm.extend((0..len).map(|n| level * (n as f32 * 0.4).sin()));
+        pcm.resize(pcm.len() + silence, 0.0);
+        pcm
+    }
+
+    fn refused(pcm: Vec<f32>, expected: &str) {
+        let error = Clip::new("a.wav", pcm).unwrap_err().to_string();
+        assert!(error.starts_with("a.wav: "), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn silent_and_short_examples_are_refused_by_name() {
+        refused(vec![0.0; 16_000], "it is silent");
+        refused(tone(16_000, 0, 0.0005), "it is silent");
+        refused(vec![0.5; 1_000], "0.06 s is too short");
+        refused(Vec::new(), "too short");
+        refused(vec![f32::NAN; 16_000], "it is silent");
+    }
+
+    #[test]
+    fn the_sound_is_found_in_the_silence_around_it() {
+        let clip = Clip::new("a.wav", tone(4_800, 16_000, 0.5)).unwrap();
+        let active = clip.active(LOUD_DB);
+        assert!((15_800..=16_000).contains(&active.start), "{active:?}");
+        assert!((20_700..=21_000).contains(&active.end), "{active:?}");
+        assert!(!clip.is_clipped());
+        let loud = tone(4_800, 0, 3.0)
+            .iter()
+            .map(|x| x.clamp(-1.0, 1.0))
+            .collect();
+        assert!(Clip::new("b.wav", loud).unwrap().is_clipped());
+        let long = Clip::new("c.wav", tone(1_600, 40 * 16_000, 0.5)).unwrap();
+        assert!((long.seconds() - MAX_S).abs() < 0.01);
+        assert!(long.sounding_s(TaughtKind::Sound) < 0.12);
+    }
+
+    #[test]
+    fn windows_are_those_of_live_listening_and_hold_the_sound() {
+        for (len, kind, beat) in [
+            (1_600, TaughtKind::Sound, SOUND),
+            (40_000, TaughtKind::Sound, SOUND),
+            (
+                9_600,
+                TaughtKind::Word,
+                Beat {
+                    window_frames: 110,
+                    hop_frames: 10,
+                },
+            ),
+        ] {
+            let clip = Clip::new("a.wav", tone(len, 3_000, 0.5)).unwrap();
+            for input in [
+                Input::LogMel,
+                Input::Samples { rate_hz: 16_000 },
+                Input::Samples { rate_hz: 48_000 },
+            ] {
+                let values = match input {
+                    Input::LogMel => beat.window_frames * crate::features::N_MELS,
+                    Input::Samples { rate_hz } => beat.window_frames * rate_hz as usize / 100,
+                };
+                let cut = clip.cut(kind, input, beat).unwrap();
+                assert_eq!(cut.phases.len(), PHASES);
+                let all = cut.phases.iter().flatten().chain(&cut.heart);
+                assert!(all.clone().count() > 8);
+                assert!(all.clone().all(|window| window.len() == values));
+                if input != Input::LogMel {
+                    let loud = |window: &Vec<f32>| rms(window) > 0.05;
+                    assert!(cut.heart.iter().all(loud), "{len} {input:?}");
+                }
+            }
+            assert_eq!(
+                clip.cut(kind, Input::LogMel, beat).unwrap().heart,
+                clip.cut(kind, Input::LogMel, beat).unwrap().heart
+            );
+        }
+    }
+}

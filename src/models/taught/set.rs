@@ -104,3 +104,64 @@ impl Classifier for TaughtModel {
         self.labels.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::TaughtKind;
+    use crate::models::taught::{Clip, Enrolment, embedder_for, enrol};
+
+    fn taught(name: &str, seed: u64) -> TaughtSound {
+        let sounds = crate::audio::synth::Sound::ALL;
+        let clips: Vec<Clip> = (0..3)
+            .map(|at| {
+                let mut rng = fastrand::Rng::with_seed(seed * 10 + at);
+                let sound = sounds[seed as usize % sounds.len()];
+                Clip::new("a", crate::audio::synth::render(sound, &mut rng, 1.2)).unwrap()
+            })
+            .collect();
+        let enrolment = Enrolment {
+            name,
+            kind: TaughtKind::Sound,
+            clips: &clips,
+            target_fa_per_hour: 1.0,
+            background: None,
+            room: None,
+            known: &[],
+        };
+        let mut embedder = embedder_for(TaughtKind::Sound).unwrap();
+        enrol(&enrolment, &mut *embedder).unwrap().sound
+    }
+
+    #[test]
+    fn labels_follow_the_set_while_it_runs() {
+        let set = Arc::new(ArcSwap::from_pointee(TaughtSet::new(Vec::new())));
+        let embedder = embedder_for(TaughtKind::Sound).unwrap();
+        let dim = taught("b", 0).dim();
+        let mut model = TaughtModel::new(embedder, set.clone());
+        let window = vec![0.0; 100 * crate::features::N_MELS];
+        let mut scores = vec![1.0];
+        model.classify(&window, &mut scores).unwrap();
+        assert!(scores.is_empty() && model.labels().is_empty());
+        set.store(Arc::new(TaughtSet::new(vec![
+            taught("b", 0),
+            taught("a", 4),
+        ])));
+        model.classify(&window, &mut scores).unwrap();
+        let labels: Vec<_> = model.labels().iter().map(ToString::to_string).collect();
+        assert_eq!((labels, scores.len()), (vec!["a".into(), "b".into()], 2));
+        assert!(
+            scores.iter().all(|score| (0.0..0.5).contains(score)),
+            "{scores:?}"
+        );
+        assert_eq!(*set.load().thresholds(), [Some(0.5), Some(0.5)]);
+        let error = set
+            .load()
+            .score(&vec![0.0; dim - 1], &mut scores)
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("expected an embedding of"),
+            "{error}"
+        );
+    }
+}

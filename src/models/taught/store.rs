@@ -9,12 +9,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
 
 use super::TeachError;
 use super::card::{Card, VERSION};
-use super::sound::{Form, TaughtSound};
+use super::form::Form;
+use super::sound::TaughtSound;
 use crate::config::paths::Paths;
 use crate::config::prompt::{brief, check_name};
 use crate::config::replace;
@@ -264,75 +264,10 @@ fn write(dir: &Path, to: &Path, sound: &TaughtSound) -> io::Result<()> {
 fn write_files(dir: &Path, sound: &TaughtSound) -> io::Result<()> {
     let wrong = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
     let card = serde_json::to_string_pretty(&sound.card).map_err(|e| wrong(e.to_string()))?;
-    let numbers = to_bytes(&sound.form).map_err(wrong)?;
+    let numbers = sound.form.to_bytes().map_err(wrong)?;
     fs::create_dir_all(dir)?;
     replace(&dir.join(NUMBERS), &numbers)?;
     replace(&dir.join(CARD), format!("{card}\n").as_bytes())
-}
-
-fn to_bytes(form: &Form) -> Result<Vec<u8>, String> {
-    let bytes = |values: &[f32]| -> Vec<u8> {
-        values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
-    };
-    let (dim, count) = (form.mean.len(), form.direction.len());
-    let tensors = [
-        ("mean", vec![dim], bytes(&form.mean)),
-        ("axes", vec![count, dim], bytes(&form.axes)),
-        ("direction", vec![count], bytes(&form.direction)),
-        ("threshold", vec![2], bytes(&[form.threshold, form.slope])),
-    ];
-    let views = tensors
-        .iter()
-        .map(|(key, shape, data)| {
-            TensorView::new(Dtype::F32, shape.clone(), data).map(|view| (*key, view))
-        })
-        .collect::<Result<Vec<_>, _>>();
-    views
-        .and_then(|views| safetensors::serialize(views, None))
-        .map_err(|error| error.to_string())
-}
-
-fn from_bytes(bytes: &[u8]) -> Result<Form, String> {
-    let tensors = SafeTensors::deserialize(bytes)
-        .map_err(|error| format!("{NUMBERS}: not a whole safetensors file ({error})"))?;
-    let floats = |key: &str| -> Result<Vec<f32>, String> {
-        let view = tensors
-            .tensor(key)
-            .map_err(|error| format!("{NUMBERS}: {error}"))?;
-        if view.dtype() != Dtype::F32 {
-            return Err(format!(
-                "{NUMBERS}: {key}: expected F32, got {:?}",
-                view.dtype()
-            ));
-        }
-        let (values, _) = view.data().as_chunks::<4>();
-        let values: Vec<f32> = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        match values.iter().all(|value| value.is_finite()) {
-            true => Ok(values),
-            false => Err(format!("{NUMBERS}: {key}: not all numbers are finite")),
-        }
-    };
-    let (mean, axes) = (floats("mean")?, floats("axes")?);
-    let (direction, limits) = (floats("direction")?, floats("threshold")?);
-    let fits = !mean.is_empty() && !direction.is_empty() && limits.len() == 2 && limits[1] > 0.0;
-    if !fits || axes.len() != mean.len() * direction.len() {
-        return Err(format!(
-            "{NUMBERS}: expected a mean (dim), axes (axes, dim), a direction (axes) and a threshold with a slope over 0, got {}, {}, {} and {limits:?}",
-            mean.len(),
-            axes.len(),
-            direction.len()
-        ));
-    }
-    Ok(Form {
-        mean,
-        axes,
-        direction,
-        threshold: limits[0],
-        slope: limits[1],
-    })
 }
 
 /// Reads the sound of a folder.
@@ -360,7 +295,139 @@ fn read(dir: &Path) -> Result<TaughtSound, String> {
             .kind
             .parse()
             .map_err(|error| format!("{CARD}: kind: {error}"))?,
-        form: from_bytes(&bytes(NUMBERS)?)?,
+        form: Form::from_bytes(&bytes(NUMBERS)?).map_err(|error| format!("{NUMBERS}: {error}"))?,
         card,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::card::Example;
+    use super::*;
+    use crate::command::TaughtKind;
+
+    fn sound(name: &str) -> TaughtSound {
+        TaughtSound {
+            name: name.into(),
+            kind: TaughtKind::Sound,
+            card: Card {
+                version: VERSION,
+                name: name.to_owned(),
+                kind: "sound".to_owned(),
+                embedder: "hark-event".to_owned(),
+                embedder_sha256: "ab".to_owned(),
+                window_frames: 100,
+                hop_frames: 50,
+                examples: vec![Example {
+                    name: "a.wav".to_owned(),
+                    seconds: 1.0,
+                    left_out_score: 0.75,
+                }],
+                target_fa_per_hour: 1.0,
+                expected_fa_per_hour: 1.0,
+                expected_recall: 1.0,
+                background_hours: 1.5,
+                background: "clips".to_owned(),
+                room: false,
+                warnings: Vec::new(),
+                taught: "2026-01-01T00:00:00Z".to_owned(),
+            },
+            form: Form {
+                mean: vec![1.0, 2.0, 3.0],
+                axes: vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.5],
+                direction: vec![0.6, 0.8],
+                threshold: 2.0,
+                slope: 1.5,
+            },
+        }
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("taught"));
+        (dir, store)
+    }
+
+    fn names(listing: &Listing) -> Vec<&str> {
+        listing.sounds.iter().map(|sound| &*sound.name).collect()
+    }
+
+    #[test]
+    fn what_is_kept_is_read_back_listed_replaced_and_forgotten() {
+        let (_dir, store) = store();
+        assert!(store.list().unwrap().sounds.is_empty());
+        for name in ["my doorbell", "Ünï \u{1f514}", "My Doorbell"] {
+            store.save(&sound(name), false).unwrap();
+        }
+        assert_eq!(
+            names(&store.list().unwrap()),
+            ["My Doorbell", "my doorbell", "Ünï \u{1f514}"]
+        );
+        assert_eq!(store.load("my doorbell").unwrap(), sound("my doorbell"));
+        let mut other = sound("my doorbell");
+        let taken = store.save(&other, false).unwrap_err().to_string();
+        assert!(taken.contains("--replace"), "{taken}");
+        other.form.threshold = 3.0;
+        store.save(&other, true).unwrap();
+        assert_eq!(store.load("my doorbell").unwrap(), other);
+        store.remove("my doorbell").unwrap();
+        assert_eq!(store.list().unwrap().sounds.len(), 2);
+        let gone = store.remove("my doorbell").unwrap_err();
+        assert!(gone.to_string().contains("hark taught list"), "{gone}");
+        let left = fs::read_dir(store.dir()).unwrap().count();
+        assert_eq!(left, 2, "something was left behind");
+    }
+
+    #[test]
+    fn a_damaged_sound_is_set_aside_and_the_others_go_on() {
+        let (_dir, store) = store();
+        store.save(&sound("whole"), false).unwrap();
+        for (name, file, content) in [
+            ("no card", CARD, &b"{"[..]),
+            ("cut", NUMBERS, b"12345678"),
+            ("later", CARD, b"{\"version\": 2}"),
+        ] {
+            store.save(&sound(name), false).unwrap();
+            fs::write(store.place(name).join(file), content).unwrap();
+        }
+        let listing = store.list().unwrap();
+        assert_eq!(names(&listing), ["whole"]);
+        assert_eq!(listing.faults.len(), 3);
+        for fault in &listing.faults {
+            assert!(fault.text.contains("set aside"), "{}", fault.text);
+            assert!(fault.path.is_dir());
+        }
+        let again = store.list().unwrap();
+        assert!(again.faults.is_empty());
+        store.save(&sound("cut"), false).unwrap();
+    }
+
+    #[test]
+    fn a_sound_goes_from_one_store_to_another() {
+        let ((dir, store), (_other_dir, other)) = (store(), store());
+        store.save(&sound("kettle"), false).unwrap();
+        let out = dir.path().join("out");
+        let path = store.export("kettle", &out).unwrap();
+        assert!(store.export("kettle", &out).is_err());
+        let taken = other.import(&path, false).unwrap();
+        assert_eq!(taken, sound("kettle"));
+        assert_eq!(other.load("kettle").unwrap(), taken);
+        assert!(other.import(&path, false).is_err());
+        assert!(other.import(dir.path(), true).is_err());
+    }
+
+    #[test]
+    fn names_that_a_path_or_a_terminal_would_obey_stay_harmless() {
+        let (dir, store) = store();
+        store.save(&sound("../../etc/x"), false).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(matches!(
+            store.save(&sound("a\u{7}b"), false),
+            Err(TeachError::Name(_))
+        ));
+        assert!(matches!(
+            store.save(&sound(""), false),
+            Err(TeachError::Name(_))
+        ));
+    }
 }

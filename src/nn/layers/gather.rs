@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use candle_core::{Error, Tensor};
+use candle_core::{Error, Result, Tensor};
 use rayon::prelude::*;
 
-use super::{TASK, apply};
+use super::TASK;
+use super::function::{Backward, Function, Output, View, call1};
+use crate::kernels::rows;
 
 /// Which row of the input each row of the output is.
 #[derive(Debug, Clone)]
@@ -32,38 +34,69 @@ impl Gather {
     ///
     /// # Errors
     /// When the shape is another or there are too few rows.
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let Gather { from, rows: needed } = self.clone();
-        apply(x, "gather", move |x, dims| {
-            let (batch, rows, channels) = match *dims {
-                [batch, rows, channels] if rows >= needed => (batch, rows, channels),
-                _ => {
-                    return Err(Error::Msg(format!(
-                        "gather: expected (batch, at least {needed}, channels), got {dims:?}"
-                    )));
-                }
-            };
-            let mut out = vec![0.0; batch * from.len() * channels];
-            // Without rows to take, all that is asked for are zeros.
-            if rows > 0 && !out.is_empty() {
-                let part = TASK.div_ceil(channels);
-                for (x, out) in x
-                    .chunks_exact(rows * channels)
-                    .zip(out.chunks_exact_mut(from.len() * channels))
-                {
-                    out.par_chunks_mut(part * channels)
-                        .zip(from.par_chunks(part))
-                        .for_each(|(out, from)| {
-                            for (out, &row) in out.chunks_exact_mut(channels).zip(from) {
-                                if row != Gather::ZEROS {
-                                    out.copy_from_slice(&x[row as usize * channels..][..channels]);
-                                }
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        call1(self.clone(), x)
+    }
+
+    /// Batch, rows and channels of what comes in.
+    fn shape(&self, dims: &[usize]) -> Result<[usize; 3]> {
+        match *dims {
+            [batch, rows, channels] if rows >= self.rows => Ok([batch, rows, channels]),
+            _ => Err(Error::Msg(format!(
+                "gather: expected (batch, at least {}, channels), got {dims:?}",
+                self.rows
+            ))),
+        }
+    }
+}
+
+impl Function<1> for Gather {
+    fn name(&self) -> &'static str {
+        "gather"
+    }
+
+    fn forward(&self, [x]: [View; 1]) -> Output {
+        let [batch, rows, channels] = self.shape(x.dims)?;
+        let from = &self.from;
+        let mut out = vec![0.0; batch * from.len() * channels];
+        // Without rows to take, all that is asked for are zeros.
+        if rows > 0 && !out.is_empty() {
+            let part = TASK.div_ceil(channels);
+            for (x, out) in x
+                .values
+                .chunks_exact(rows * channels)
+                .zip(out.chunks_exact_mut(from.len() * channels))
+            {
+                out.par_chunks_mut(part * channels)
+                    .zip(from.par_chunks(part))
+                    .for_each(|(out, from)| {
+                        for (out, &row) in out.chunks_exact_mut(channels).zip(from) {
+                            if row != Gather::ZEROS {
+                                out.copy_from_slice(&x[row as usize * channels..][..channels]);
                             }
-                        });
-                }
+                        }
+                    });
             }
-            Ok((out, (batch, from.len(), channels).into()))
-        })
+        }
+        Ok((out, (batch, from.len(), channels).into()))
+    }
+
+    fn backward(&self, at: Backward<1>) -> Result<[Option<Vec<f32>>; 1]> {
+        let [x] = at.x;
+        let [_, rows, channels] = self.shape(x.dims)?;
+        let mut grad = vec![0.0; x.values.len()];
+        if !grad.is_empty() && !at.grad.is_empty() {
+            grad.par_chunks_exact_mut(rows * channels)
+                .zip(at.grad.par_chunks_exact(self.from.len() * channels))
+                .for_each(|(grad, up)| {
+                    for (up, &row) in up.chunks_exact(channels).zip(self.from.iter()) {
+                        if row != Gather::ZEROS {
+                            rows::add(&mut grad[row as usize * channels..][..channels], up);
+                        }
+                    }
+                });
+        }
+        Ok([Some(grad)])
     }
 }
 
@@ -71,6 +104,7 @@ impl Gather {
 mod tests {
     use candle_core::Device;
 
+    use super::super::testing::{check_gradients, draw};
     use super::*;
 
     #[test]
@@ -88,5 +122,11 @@ mod tests {
         let error = Gather::new(vec![3]).forward(&x).unwrap_err().to_string();
         assert!(error.contains("at least 4"), "{error}");
         assert_eq!(Gather::new(vec![]).forward(&x).unwrap().dims(), [2, 0, 2]);
+    }
+
+    #[test]
+    fn gradients_go_back_to_every_place_that_was_taken() {
+        let gather = Gather::new(vec![2, Gather::ZEROS, 0, 0, 1]);
+        check_gradients(&[draw(1, &[2, 3, 4])], |x| gather.forward(&x[0]));
     }
 }

@@ -2,20 +2,21 @@
 
 use candle_core::Tensor;
 
-use super::{apply, rows_of};
+use super::function::{Backward, Function, Output, View, call_layer, tracks};
+use super::{Dropout, activate, apply, rows_of, sum_rows};
 use crate::kernels::gemm::{Finish, Matrix, product};
 use crate::kernels::rows::Activation;
 use crate::nn::ops::with_values;
-use crate::nn::params::{Params, Weight};
+use crate::nn::params::{Parameter, Params, Weight};
 use crate::nn::weights::WeightsError;
 
 /// `y = x W^T + b` over the last dimension.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// `(out, in)`.
-    weight: Weight,
+    weight: Parameter,
     /// `(out)`.
-    bias: Option<Weight>,
+    bias: Option<Parameter>,
 }
 
 impl Linear {
@@ -25,7 +26,7 @@ impl Linear {
     /// When either is missing or misshapen.
     pub fn load(params: &Params, inputs: usize, outputs: usize) -> Result<Self, WeightsError> {
         Ok(Linear {
-            bias: Some(params.get("bias", &[outputs])?),
+            bias: Some(params.parameter("bias", &[outputs])?),
             ..Linear::load_no_bias(params, inputs, outputs)?
         })
     }
@@ -40,14 +41,17 @@ impl Linear {
         outputs: usize,
     ) -> Result<Self, WeightsError> {
         Ok(Linear {
-            weight: params.get("weight", &[outputs, inputs])?,
+            weight: params.parameter("weight", &[outputs, inputs])?,
             bias: None,
         })
     }
 
     /// A layer of weights that were made at load time: `weight (outputs, inputs)`, `bias (outputs)`.
     pub fn new(weight: Weight, bias: Option<Weight>) -> Self {
-        Linear { weight, bias }
+        Linear {
+            weight: weight.into(),
+            bias: bias.map(Parameter::from),
+        }
     }
 
     /// `(.., inputs)` to `(.., outputs)`.
@@ -71,61 +75,148 @@ impl Linear {
     /// # Errors
     /// The same, or when the residual has another shape.
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> candle_core::Result<Tensor> {
-        self.run(x, Activation::Identity, Some(residual.clone()))
+        self.run(x, Activation::Identity, Some(residual))
+    }
+
+    /// [`Linear::forward_add`] with some values dropped before the residual is added.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn forward_drop_add(
+        &self,
+        x: &Tensor,
+        dropout: &Dropout,
+        residual: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        match dropout.acts() {
+            false => self.forward_add(x, residual),
+            true => dropout.forward(&self.forward(x)?)? + residual,
+        }
     }
 
     fn run(
         &self,
         x: &Tensor,
         activation: Activation,
-        residual: Option<Tensor>,
+        residual: Option<&Tensor>,
     ) -> candle_core::Result<Tensor> {
-        let layer = self.clone();
-        apply(x, "linear", move |x, dims| {
-            let &[outputs, inputs] = layer.weight.dims() else {
-                return Err(candle_core::Error::Msg(
-                    "linear: expected a matrix".to_owned(),
-                ));
+        let parameters = [&self.weight].into_iter().chain(&self.bias);
+        if tracks(x, parameters) || residual.is_some_and(Tensor::track_op) {
+            let out = call_layer(Product, x, &self.weight.tensor()?, self.bias.as_ref())?;
+            let out = activate(&out, activation)?;
+            return match residual {
+                None => Ok(out),
+                Some(residual) if residual.dims() != out.dims() => {
+                    Err(misfit(out.dims(), residual.dims()))
+                }
+                Some(residual) => out + residual,
             };
-            let rows = rows_of(dims, inputs, "linear")?;
-            let mut out_dims = dims.to_vec();
-            out_dims[dims.len() - 1] = outputs;
-            let mut out = vec![0.0; rows * outputs];
-            let mut multiply = |residual: Option<&[f32]>| {
-                let finish = Finish {
-                    bias: layer.bias.as_ref().map(Weight::values),
-                    activation,
-                    residual,
-                };
-                let weight = Matrix::row_major(layer.weight.values(), outputs, inputs);
-                product(
-                    Matrix::row_major(x, rows, inputs),
-                    weight.transposed(),
-                    finish,
-                    &mut out,
-                );
+        }
+        let (layer, residual) = (self.clone(), residual.cloned());
+        apply(x, "linear", move |x, dims| {
+            let x = View { values: x, dims };
+            let weight = View {
+                values: layer.weight.values(),
+                dims: layer.weight.dims(),
+            };
+            let finish = Finish {
+                bias: layer.bias.as_ref().map(Parameter::values),
+                activation,
+                residual: None,
             };
             match &residual {
-                None => multiply(None),
-                Some(residual) if residual.dims() != out_dims => {
-                    return Err(candle_core::Error::Msg(format!(
-                        "linear: expected a residual of {out_dims:?}, got {:?}",
-                        residual.dims()
-                    )));
-                }
+                None => multiply(x, weight, finish),
                 Some(residual) => with_values(residual, |values| {
-                    multiply(Some(values));
-                    Ok(())
-                })?,
+                    let out_dims = out_dims(x.dims, weight.dims)?;
+                    if residual.dims() != out_dims {
+                        return Err(misfit(&out_dims, residual.dims()));
+                    }
+                    let residual = Some(values);
+                    multiply(x, weight, Finish { residual, ..finish })
+                }),
             }
-            Ok((out, out_dims.into()))
         })
+    }
+}
+
+fn misfit(expected: &[usize], got: &[usize]) -> candle_core::Error {
+    candle_core::Error::Msg(format!(
+        "linear: expected a residual of {expected:?}, got {got:?}"
+    ))
+}
+
+/// The shape of what a `weight (outputs, inputs)` makes of `x (.., inputs)`.
+fn out_dims(x: &[usize], weight: &[usize]) -> candle_core::Result<Vec<usize>> {
+    let &[outputs, inputs] = weight else {
+        return Err(candle_core::Error::Msg(
+            "linear: expected a matrix".to_owned(),
+        ));
+    };
+    rows_of(x, inputs, "linear")?;
+    let mut dims = x.to_vec();
+    dims[x.len() - 1] = outputs;
+    Ok(dims)
+}
+
+/// `x weight^T`, finished.
+fn multiply(x: View, weight: View, finish: Finish) -> Output {
+    let dims = out_dims(x.dims, weight.dims)?;
+    let (outputs, inputs) = (weight.dims[0], weight.dims[1]);
+    let rows = rows_of(x.dims, inputs, "linear")?;
+    let mut out = vec![0.0; rows * outputs];
+    product(
+        Matrix::row_major(x.values, rows, inputs),
+        Matrix::row_major(weight.values, outputs, inputs).transposed(),
+        finish,
+        &mut out,
+    );
+    Ok((out, dims.into()))
+}
+
+/// `x weight^T + bias` of `x`, `weight` and perhaps `bias`.
+struct Product;
+
+impl<const N: usize> Function<N> for Product {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn forward(&self, x: [View; N]) -> Output {
+        let finish = Finish {
+            bias: x.get(2).map(|bias| bias.values),
+            ..Finish::default()
+        };
+        multiply(x[0], x[1], finish)
+    }
+
+    fn backward(&self, at: Backward<N>) -> candle_core::Result<[Option<Vec<f32>>; N]> {
+        let (x, weight) = (at.x[0], at.x[1]);
+        let (outputs, inputs) = (weight.dims[0], weight.dims[1]);
+        let rows = rows_of(x.dims, inputs, "linear")?;
+        let grad = Matrix::row_major(at.grad, rows, outputs);
+        let multiply = |a: Matrix, b: Matrix, length: usize| {
+            let mut out = vec![0.0; length];
+            product(a, b, Finish::default(), &mut out);
+            out
+        };
+        Ok(std::array::from_fn(|i| match i {
+            _ if !at.wanted[i] => None,
+            0 => {
+                let weight = Matrix::row_major(weight.values, outputs, inputs);
+                Some(multiply(grad, weight, rows * inputs))
+            }
+            1 => {
+                let x = Matrix::row_major(x.values, rows, inputs);
+                Some(multiply(grad.transposed(), x, outputs * inputs))
+            }
+            _ => Some(sum_rows(at.grad, outputs)),
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{assert_close, draw};
+    use super::super::testing::{assert_close, check_layer, draw};
     use super::*;
 
     #[test]
@@ -160,5 +251,28 @@ mod tests {
         );
         assert!(layer.forward(&draw(5, &[2, 9])).is_err());
         assert!(layer.forward_add(&x, &draw(4, &[2, 7, 10])).is_err());
+    }
+
+    #[test]
+    fn the_trained_form_is_the_same_and_gradients_are_those_of_differences() {
+        let (weight, bias) = (draw(1, &[6, 5]), draw(2, &[6]));
+        let (x, residual) = (draw(3, &[2, 3, 5]), draw(4, &[2, 3, 6]));
+        let inputs = [x, weight, bias, residual];
+        check_layer(&inputs, |[x, weight, bias, residual]| {
+            let layer = Linear {
+                weight: weight.parameter(),
+                bias: Some(bias.parameter()),
+            };
+            let acted = layer.forward_act(&x.tensor(), Activation::Silu)?;
+            acted + layer.forward_add(&x.tensor(), &residual.tensor())?
+        });
+        let [x, weight, ..] = inputs;
+        check_layer(&[x, weight], |[x, weight]| {
+            let layer = Linear {
+                weight: weight.parameter(),
+                bias: None,
+            };
+            layer.forward(&x.tensor())
+        });
     }
 }

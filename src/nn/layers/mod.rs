@@ -1,13 +1,28 @@
 //! Layers of the published networks, on candle tensors whose values are all `(batch, time, channels)`
 //! or `(batch, height, width, channels)`: channels last, which is how products want them.
 //!
-//! Every layer is one of our kernels behind a candle custom operation. An operation without a
-//! gradient is an error in training, never a silent end of the graph. Weights stay where they lie in
-//! the mapped checkpoint.
+//! Every layer is one of our kernels behind a candle custom operation, in one of two forms, which it
+//! chooses itself when it is run:
+//!
+//! - Where nothing before it or in it is trained: one pass with everything that follows fused into it,
+//!   over weights that stay where they lie in the mapped checkpoint.
+//! - Where gradients may be asked for, because a weight of its own is a variable or because what comes
+//!   in tracks them (a fixed layer behind a trained one passes them on): a [`function::Function`], with
+//!   its gradient computed by kernels too, and what follows as functions of their own.
+//!
+//! So a network is written once. An operation without a gradient (those of [`mobile`]) is an error in
+//! training, never a silent end of the graph; weights that it takes can be trained nowhere, which
+//! [`crate::nn::params::Params::get`] says when a network is loaded.
 
+mod activate;
 mod attention;
-mod conv;
+mod batch_norm;
+mod channel_norm;
+mod conv1d;
+mod conv2d;
+mod dropout;
 mod embedding;
+pub(crate) mod function;
 mod gather;
 mod layer_sum;
 mod linear;
@@ -15,15 +30,21 @@ mod mobile;
 mod norm;
 mod normed_conv;
 mod pool;
+mod standardise;
 
-pub use attention::{attention, relative_attention};
-pub use conv::{Conv1d, Conv1dSpec, Conv2d, Conv2dSpec};
+pub use activate::{activate, glu, softmax};
+pub use attention::{attention, attention_dropping, relative_attention};
+pub use batch_norm::BatchNorm;
+pub use channel_norm::ChannelNorm;
+pub use conv1d::{Conv1d, Conv1dSpec};
+pub use conv2d::{Conv2d, Conv2dSpec};
+pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gather::Gather;
 pub use layer_sum::{LayerSum, LayerWeights};
 pub use linear::Linear;
 pub use mobile::{After, DepthwiseConv2d, Pointwise, pixel_means, side_means};
-pub use norm::{BatchNorm, ChannelNorm, LayerNorm};
+pub use norm::LayerNorm;
 pub use normed_conv::NormedConv1d;
 pub use pool::{mean, mean_std};
 
@@ -69,66 +90,34 @@ fn rows_of(dims: &[usize], expected: usize, name: &str) -> candle_core::Result<u
     }
 }
 
+/// The sum of all rows of `values (rows, cols)`.
+fn sum_rows(values: &[f32], cols: usize) -> Vec<f32> {
+    let zeros = || vec![0.0; cols];
+    // Few rows are summed in f32 at a time, so that the last of many does not count for less.
+    let (part, cols) = (ROWS * cols.max(1), cols.max(1));
+    let total = values
+        .par_chunks(part)
+        .map(|part| {
+            let mut sum = zeros();
+            part.chunks_exact(cols)
+                .for_each(|row| rows::add(&mut sum, row));
+            sum.into_iter().map(f64::from).collect::<Vec<f64>>()
+        })
+        .reduce(
+            || vec![0.0; cols],
+            |mut a, b| {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+                a
+            },
+        );
+    total.into_iter().map(|sum| sum as f32).collect()
+}
+
+/// Rows that one task sums in f32.
+const ROWS: usize = 256;
+
 /// Values that one task handles in a pass over memory.
 const TASK: usize = 1 << 15;
-
-/// Applies an activation to every value.
-///
-/// # Errors
-/// When candle refuses.
-pub fn activate(x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
-    if activation == Activation::Identity {
-        return Ok(x.clone());
-    }
-    apply(x, "activate", move |x, dims| {
-        let mut out = x.to_vec();
-        out.par_chunks_mut(TASK)
-            .for_each(|part| activation.apply(part));
-        Ok((out, dims.into()))
-    })
-}
-
-/// Softmax over the last dimension.
-///
-/// # Errors
-/// When candle refuses.
-pub fn softmax(x: &Tensor) -> candle_core::Result<Tensor> {
-    apply(x, "softmax", |x, dims| {
-        let cols = dims.last().copied().unwrap_or(1).max(1);
-        let mut out = x.to_vec();
-        out.par_chunks_mut(TASK.div_ceil(cols) * cols)
-            .for_each(|part| rows::softmax(part, cols));
-        Ok((out, dims.into()))
-    })
-}
-
-/// The first half of the last dimension times the sigmoid of the second (Dauphin et al., *Language
-/// Modeling with Gated Convolutional Networks*, 2017).
-///
-/// # Errors
-/// When the last dimension is odd.
-pub fn glu(x: &Tensor) -> candle_core::Result<Tensor> {
-    apply(x, "glu", |x, dims| {
-        let width = match dims.last() {
-            Some(&width) if width > 0 && width.is_multiple_of(2) => width / 2,
-            _ => {
-                return Err(candle_core::Error::Msg(format!(
-                    "glu: expected (.., an even number), got {dims:?}"
-                )));
-            }
-        };
-        let mut out = vec![0.0; x.len() / 2];
-        for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
-            let (values, gates) = x.split_at(width);
-            out.copy_from_slice(gates);
-            Activation::Sigmoid.apply(out);
-            out.iter_mut().zip(values).for_each(|(out, x)| *out *= x);
-        }
-        let mut out_dims = dims.to_vec();
-        out_dims[dims.len() - 1] = width;
-        Ok((out, out_dims.into()))
-    })
-}
 
 #[cfg(test)]
 pub(in crate::nn) mod testing;

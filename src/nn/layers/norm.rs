@@ -1,18 +1,19 @@
-//! Normalisations: over a row (layer norm), over time in every channel, and with fixed statistics.
+//! Layer normalisation: over the channels of every row.
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::{Activation, TASK, apply, rows_of};
-use crate::kernels::{norm, rows};
-use crate::nn::params::{Params, Weight};
+use super::function::{Backward, Function, Output, View, call3, tracks};
+use super::{Activation, ROWS, TASK, activate, apply, rows_of};
+use crate::kernels::{backward, rows};
+use crate::nn::params::{Parameter, Params};
 use crate::nn::weights::WeightsError;
 
 /// Layer normalisation over the last dimension (Ba et al., 2016).
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
-    weight: Weight,
-    bias: Weight,
+    weight: Parameter,
+    bias: Parameter,
     eps: f32,
 }
 
@@ -21,10 +22,14 @@ impl LayerNorm {
     ///
     /// # Errors
     /// When either is missing or misshapen.
-    pub fn load(params: &Params, channels: usize, eps: f64) -> Result<Self, WeightsError> {
+    pub fn load(
+        params: &Params,
+        channels: usize,
+        eps: f64,
+    ) -> std::result::Result<Self, WeightsError> {
         Ok(LayerNorm {
-            weight: params.get("weight", &[channels])?,
-            bias: params.get("bias", &[channels])?,
+            weight: params.parameter("weight", &[channels])?,
+            bias: params.parameter("bias", &[channels])?,
             eps: eps as f32,
         })
     }
@@ -33,7 +38,7 @@ impl LayerNorm {
     ///
     /// # Errors
     /// When the last dimension is not `channels`.
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_act(x, Activation::Identity)
     }
 
@@ -41,226 +46,128 @@ impl LayerNorm {
     ///
     /// # Errors
     /// The same.
-    pub fn forward_act(&self, x: &Tensor, activation: Activation) -> candle_core::Result<Tensor> {
+    pub fn forward_act(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        if tracks(x, [&self.weight, &self.bias]) {
+            let (weight, bias) = (self.weight.tensor()?, self.bias.tensor()?);
+            let out = call3(Normalise { eps: self.eps }, x, &weight, &bias)?;
+            return activate(&out, activation);
+        }
         let layer = self.clone();
         apply(x, "layer_norm", move |x, dims| {
-            let channels = layer.weight.dims()[0];
-            rows_of(dims, channels, "layer_norm")?;
-            let mut out = vec![0.0; x.len()];
-            let part = TASK.div_ceil(channels.max(1)) * channels.max(1);
-            // Copied by the task that works on it, so that it is in the cache and its pages are
-            // brought in by every thread.
-            out.par_chunks_mut(part)
-                .zip(x.par_chunks(part))
-                .for_each(|(out, x)| {
-                    out.copy_from_slice(x);
-                    rows::layer_norm(out, layer.weight.values(), layer.bias.values(), layer.eps);
-                    activation.apply(out);
-                });
-            Ok((out, dims.into()))
+            rows_of(dims, layer.weight.dims()[0], "layer_norm")?;
+            let (weight, bias) = (layer.weight.values(), layer.bias.values());
+            Ok((
+                normalise(x, weight, bias, layer.eps, activation),
+                dims.into(),
+            ))
         })
     }
 }
 
-/// Group normalisation with as many groups as channels (Wu and He, *Group Normalization*, 2018): in
-/// every sequence and channel over all of time.
-#[derive(Debug, Clone)]
-pub struct ChannelNorm {
-    weight: Weight,
-    bias: Weight,
+/// Every row to zero mean and unit variance, then times `weight` plus `bias`, then an activation.
+fn normalise(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    eps: f32,
+    activation: Activation,
+) -> Vec<f32> {
+    let channels = weight.len().max(1);
+    let mut out = vec![0.0; x.len()];
+    let part = TASK.div_ceil(channels) * channels;
+    // Copied by the task that works on it, so that it is in the cache and its pages are brought in by
+    // every thread.
+    out.par_chunks_mut(part)
+        .zip(x.par_chunks(part))
+        .for_each(|(out, x)| {
+            out.copy_from_slice(x);
+            rows::layer_norm(out, weight, bias, eps);
+            activation.apply(out);
+        });
+    out
+}
+
+/// Layer normalisation of `x`, `weight` and `bias`.
+struct Normalise {
     eps: f32,
 }
 
-impl ChannelNorm {
-    /// Reads `weight (channels)` and `bias (channels)`.
-    ///
-    /// # Errors
-    /// When either is missing or misshapen.
-    pub fn load(params: &Params, channels: usize, eps: f64) -> Result<Self, WeightsError> {
-        Ok(ChannelNorm {
-            weight: params.get("weight", &[channels])?,
-            bias: params.get("bias", &[channels])?,
-            eps: eps as f32,
-        })
+impl Function<3> for Normalise {
+    fn name(&self) -> &'static str {
+        "layer_norm"
     }
 
-    /// `(batch, time, channels)` to the same.
-    ///
-    /// # Errors
-    /// When the shape is another.
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let layer = self.clone();
-        apply(x, "channel_norm", move |x, dims| {
-            let channels = layer.weight.dims()[0];
-            rows_of(dims, channels, "channel_norm")?;
-            let &[_, time, _] = dims else {
-                return Err(candle_core::Error::Msg(format!(
-                    "channel_norm: expected (batch, time, {channels}), got {dims:?}"
-                )));
-            };
-            let mut out = vec![0.0; x.len()];
-            let length = time * channels;
-            for (x, out) in x.chunks_exact(length).zip(out.chunks_exact_mut(length)) {
-                let (scale, shift) = layer.scale_shift(x, time);
-                let part = TASK.div_ceil(channels) * channels;
-                out.par_chunks_mut(part)
-                    .zip(x.par_chunks(part))
-                    .for_each(|(out, x)| norm::scale_shift(x, &scale, &shift, false, out));
-            }
-            Ok((out, dims.into()))
-        })
+    fn forward(&self, [x, weight, bias]: [View; 3]) -> Output {
+        rows_of(x.dims, weight.values.len(), "layer_norm")?;
+        let (weight, bias) = (weight.values, bias.values);
+        let out = normalise(x.values, weight, bias, self.eps, Activation::Identity);
+        Ok((out, x.dims.into()))
     }
 
-    /// What one sequence `(time, channels)` is multiplied by and what is added, a channel.
-    fn scale_shift(&self, x: &[f32], time: usize) -> (Vec<f32>, Vec<f32>) {
-        let (gamma, beta) = (self.weight.values(), self.bias.values());
-        let channels = gamma.len();
-        // Each task sums few rows in f32, the totals go on in f64. The first row is taken off every
-        // row first, so that a mean far from zero does not drown the variance.
-        let origin = &x[..channels];
-        let (sum, square) = x
-            .par_chunks(256 * channels)
-            .map(|x| {
-                let (mut sum, mut square) = (vec![0.0f32; channels], vec![0.0f32; channels]);
-                let mut moved = x.to_vec();
-                let minus: Vec<f32> = origin.iter().map(|value| -value).collect();
-                moved
-                    .chunks_exact_mut(channels)
-                    .for_each(|row| rows::add(row, &minus));
-                norm::moments(&moved, &mut sum, &mut square);
-                let wide = |v: Vec<f32>| v.into_iter().map(f64::from).collect::<Vec<f64>>();
-                (wide(sum), wide(square))
+    fn backward(&self, at: Backward<3>) -> Result<[Option<Vec<f32>>; 3]> {
+        let [x, weight, _] = at.x;
+        let channels = weight.values.len().max(1);
+        let part = ROWS * channels;
+        let mut grad = at.grad.to_vec();
+        let sums: Vec<[Vec<f32>; 2]> = grad
+            .par_chunks_mut(part)
+            .zip(x.values.par_chunks(part))
+            .map(|(grad, x)| {
+                let mut sums = [vec![0.0; channels], vec![0.0; channels]];
+                let [of_weight, of_bias] = &mut sums;
+                backward::layer_norm(x, weight.values, self.eps, grad, of_weight, of_bias);
+                sums
             })
-            .reduce(
-                || (vec![0.0; channels], vec![0.0; channels]),
-                |mut a, b| {
-                    a.0.iter_mut().zip(b.0).for_each(|(a, b)| *a += b);
-                    a.1.iter_mut().zip(b.1).for_each(|(a, b)| *a += b);
-                    a
-                },
-            );
-        (0..channels)
-            .map(|c| {
-                let mean = sum[c] / time as f64;
-                let var = (square[c] / time as f64 - mean * mean).max(0.0);
-                let scale = f64::from(gamma[c]) / (var + f64::from(self.eps)).sqrt();
-                let shift = f64::from(beta[c]) - (mean + f64::from(origin[c])) * scale;
-                (scale as f32, shift as f32)
-            })
-            .unzip()
-    }
-}
-
-/// Batch normalisation with the statistics of training, a factor and an offset a channel.
-#[derive(Debug, Clone)]
-pub struct BatchNorm {
-    scale: Weight,
-    shift: Weight,
-}
-
-impl BatchNorm {
-    /// Reads `weight`, `bias`, `running_mean` and `running_var`, all `(channels)`.
-    ///
-    /// # Errors
-    /// When one is missing or misshapen.
-    pub fn load(params: &Params, channels: usize, eps: f64) -> Result<Self, WeightsError> {
-        let get = |key| params.get(key, &[channels]);
-        let (gamma, beta) = (get("weight")?, get("bias")?);
-        let (mean, var) = (get("running_mean")?, get("running_var")?);
-        let (scale, shift) = (0..channels)
-            .map(|c| {
-                let scale = gamma.values()[c] / (var.values()[c] + eps as f32).sqrt();
-                (scale, beta.values()[c] - mean.values()[c] * scale)
-            })
-            .unzip();
-        Ok(BatchNorm {
-            scale: Weight::from_values(scale, &[channels]),
-            shift: Weight::from_values(shift, &[channels]),
-        })
-    }
-
-    /// The factor and the offset of every channel, to be folded into the layer before.
-    pub fn scale_shift(&self) -> (&[f32], &[f32]) {
-        (self.scale.values(), self.shift.values())
-    }
-
-    /// `(.., channels)` to the same.
-    ///
-    /// # Errors
-    /// When the last dimension is not `channels`.
-    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        let layer = self.clone();
-        apply(x, "batch_norm", move |x, dims| {
-            let (scale, shift) = layer.scale_shift();
-            rows_of(dims, scale.len(), "batch_norm")?;
-            let mut out = vec![0.0; x.len()];
-            let part = TASK.div_ceil(scale.len().max(1)) * scale.len();
-            out.par_chunks_mut(part.max(1))
-                .zip(x.par_chunks(part.max(1)))
-                .for_each(|(out, x)| norm::scale_shift(x, scale, shift, false, out));
-            Ok((out, dims.into()))
-        })
+            .collect();
+        let [mut of_weight, mut of_bias] = [vec![0.0; channels], vec![0.0; channels]];
+        for [weight, bias] in &sums {
+            rows::add(&mut of_weight, weight);
+            rows::add(&mut of_bias, bias);
+        }
+        Ok([Some(grad), Some(of_weight), Some(of_bias)])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{assert_close, check_layer, draw, normal, weight};
+    use super::*;
     use candle_core::D;
 
-    use super::super::testing::{assert_close, draw, weight};
-    use super::*;
-
-    /// `x` to zero mean and unit variance over `dim`, by candle.
-    fn normal(x: &Tensor, dim: impl candle_core::shape::Dim + Copy, eps: f64) -> Tensor {
-        let centred = x.broadcast_sub(&x.mean_keepdim(dim).unwrap()).unwrap();
-        let var = centred.sqr().unwrap().mean_keepdim(dim).unwrap();
-        centred
-            .broadcast_div(&(var + eps).unwrap().sqrt().unwrap())
-            .unwrap()
-    }
-
     #[test]
-    fn norms_equal_their_definitions() {
+    fn it_equals_its_definition() {
         // Far from zero, where a careless variance would drown.
         let x = (draw(1, &[2, 700, 48]) + 30.0).unwrap();
         let (gamma, beta) = (draw(2, &[48]), draw(3, &[48]));
-        let finish = |x: Tensor| {
-            x.broadcast_mul(&gamma)
-                .unwrap()
-                .broadcast_add(&beta)
-                .unwrap()
-        };
-        let (weight, bias) = (weight(&gamma), weight(&beta));
+        let expected = normal(&x, D::Minus1, 1e-5)
+            .broadcast_mul(&gamma)
+            .unwrap()
+            .broadcast_add(&beta)
+            .unwrap();
         let layer = LayerNorm {
-            weight: weight.clone(),
-            bias: bias.clone(),
+            weight: weight(&gamma).into(),
+            bias: weight(&beta).into(),
             eps: 1e-5,
         };
-        assert_close(
-            &layer.forward(&x).unwrap(),
-            &finish(normal(&x, D::Minus1, 1e-5)),
-            1e-4,
-        );
+        assert_close(&layer.forward(&x).unwrap(), &expected, 1e-4);
         assert_close(
             &layer.forward_act(&x, Activation::Relu).unwrap(),
-            &finish(normal(&x, D::Minus1, 1e-5)).relu().unwrap(),
+            &expected.relu().unwrap(),
             1e-4,
         );
-        let layer = ChannelNorm {
-            weight: weight.clone(),
-            bias: bias.clone(),
-            eps: 1e-5,
-        };
-        assert_close(
-            &layer.forward(&x).unwrap(),
-            &finish(normal(&x, 1, 1e-5)),
-            1e-4,
-        );
-        let layer = BatchNorm {
-            scale: weight,
-            shift: bias,
-        };
-        assert_close(&layer.forward(&x).unwrap(), &finish(x.clone()), 1e-4);
         assert!(layer.forward(&draw(1, &[4, 47])).is_err());
+    }
+
+    #[test]
+    fn the_trained_form_is_the_same_and_gradients_are_those_of_differences() {
+        let inputs = [draw(1, &[2, 3, 9]), draw(2, &[9]), draw(3, &[9])];
+        check_layer(&inputs, |[x, weight, bias]| {
+            let layer = LayerNorm {
+                weight: weight.parameter(),
+                bias: bias.parameter(),
+                eps: 1e-3,
+            };
+            layer.forward_act(&x.tensor(), Activation::Tanh)
+        });
     }
 }

@@ -1,23 +1,15 @@
 //! What is left of a sequence when its time is taken away.
 
-use candle_core::{Error, Tensor};
+use candle_core::{Error, Result, Tensor};
 
-use super::apply;
+use super::function::{Backward, Function, Output, View, call1};
 
 /// The mean over time of `(batch, time, channels)`, `(batch, channels)`.
 ///
 /// # Errors
 /// When the shape is another or no time is left.
-pub fn mean(x: &Tensor) -> candle_core::Result<Tensor> {
-    apply(x, "mean", |x, dims| {
-        let (batch, time, channels) = sequence(dims, 1)?;
-        let out = x
-            .chunks_exact(time * channels)
-            .flat_map(|x| moments(x, time, channels).0)
-            .map(|mean| mean as f32)
-            .collect();
-        Ok((out, (batch, channels).into()))
-    })
+pub fn mean(x: &Tensor) -> Result<Tensor> {
+    call1(Pool { deviation: false }, x)
 }
 
 /// The mean and the standard deviation over time of `(batch, time, channels)`, side by side as `(batch,
@@ -25,21 +17,70 @@ pub fn mean(x: &Tensor) -> candle_core::Result<Tensor> {
 ///
 /// # Errors
 /// When the shape is another or fewer than two steps are left.
-pub fn mean_std(x: &Tensor) -> candle_core::Result<Tensor> {
-    apply(x, "mean_std", |x, dims| {
-        let (batch, time, channels) = sequence(dims, 2)?;
-        let mut out = Vec::with_capacity(batch * 2 * channels);
-        for x in x.chunks_exact(time * channels) {
+pub fn mean_std(x: &Tensor) -> Result<Tensor> {
+    call1(Pool { deviation: true }, x)
+}
+
+struct Pool {
+    deviation: bool,
+}
+
+impl Pool {
+    fn shape(&self, dims: &[usize]) -> Result<(usize, usize, usize)> {
+        sequence(dims, if self.deviation { 2 } else { 1 })
+    }
+}
+
+impl Function<1> for Pool {
+    fn name(&self) -> &'static str {
+        "pool"
+    }
+
+    fn forward(&self, [x]: [View; 1]) -> Output {
+        let (batch, time, channels) = self.shape(x.dims)?;
+        let width = if self.deviation { 2 } else { 1 } * channels;
+        let mut out = Vec::with_capacity(batch * width);
+        for x in x.values.chunks_exact(time * channels) {
             let (mean, square) = moments(x, time, channels);
             out.extend(mean.iter().map(|&mean| mean as f32));
-            out.extend(square.iter().map(|s| (s / (time - 1) as f64).sqrt() as f32));
+            if self.deviation {
+                out.extend(square.iter().map(|s| (s / (time - 1) as f64).sqrt() as f32));
+            }
         }
-        Ok((out, (batch, 2 * channels).into()))
-    })
+        Ok((out, (batch, width).into()))
+    }
+
+    fn backward(&self, at: Backward<1>) -> Result<[Option<Vec<f32>>; 1]> {
+        let [x] = at.x;
+        let (batch, time, channels) = self.shape(x.dims)?;
+        let width = at.grad.len() / batch.max(1);
+        let mut grad = vec![0.0; x.values.len()];
+        for (((grad, x), up), out) in grad
+            .chunks_exact_mut(time * channels)
+            .zip(x.values.chunks_exact(time * channels))
+            .zip(at.grad.chunks_exact(width))
+            .zip(at.out.values.chunks_exact(width))
+        {
+            for (grad, x) in grad
+                .chunks_exact_mut(channels)
+                .zip(x.chunks_exact(channels))
+            {
+                for c in 0..channels {
+                    grad[c] = up[c] / time as f32;
+                    // What does not deviate has no slope; the reference takes zero there too.
+                    if self.deviation && out[channels + c] > 0.0 {
+                        let slope = (x[c] - out[c]) / ((time - 1) as f32 * out[channels + c]);
+                        grad[c] += up[channels + c] * slope;
+                    }
+                }
+            }
+        }
+        Ok([Some(grad)])
+    }
 }
 
 /// Batch, time and channels, of at least `least` steps.
-fn sequence(dims: &[usize], least: usize) -> candle_core::Result<(usize, usize, usize)> {
+fn sequence(dims: &[usize], least: usize) -> Result<(usize, usize, usize)> {
     match *dims {
         [batch, time, channels] if time >= least && channels > 0 => Ok((batch, time, channels)),
         _ => Err(Error::Msg(format!(
@@ -69,7 +110,7 @@ fn moments(x: &[f32], time: usize, channels: usize) -> (Vec<f64>, Vec<f64>) {
 mod tests {
     use candle_core::Device;
 
-    use super::super::testing::draw;
+    use super::super::testing::{check_gradients, draw};
     use super::*;
 
     #[test]
@@ -89,5 +130,18 @@ mod tests {
         );
         assert!(mean_std(&draw(1, &[2, 1, 3])).is_err());
         assert!(mean(&draw(1, &[2, 3])).is_err());
+    }
+
+    #[test]
+    fn gradients_are_those_of_differences() {
+        let x = draw(1, &[2, 5, 3]);
+        check_gradients(std::slice::from_ref(&x), |x| mean(&x[0]));
+        check_gradients(&[x], |x| mean_std(&x[0]));
+        let still = candle_core::Var::ones((1, 3, 2), candle_core::DType::F32, &Device::Cpu);
+        let still = still.unwrap();
+        let loss = mean_std(&still).unwrap().sum_all().unwrap();
+        let grads = loss.backward().unwrap();
+        let grad = grads.get(&still).unwrap().flatten_all().unwrap();
+        assert_eq!(grad.to_vec1::<f32>().unwrap(), [1.0 / 3.0; 6]);
     }
 }

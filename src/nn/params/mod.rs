@@ -3,22 +3,32 @@
 //! A [`Params`] is a place in the tree of names, as candle's `VarBuilder` is, so that a model file
 //! reads like the checkpoint. Values of 32 bits are used where they lie in the mapped file; others
 //! (f16, bf16, f64) are widened or narrowed once, when they are asked for.
+//!
+//! Some or all of them may be trained ([`Params::trainable`]): those that a layer asks for with
+//! [`Params::parameter`] are then variables, and [`Params::save`] writes the checkpoint with what has
+//! become of them.
 
 mod index;
 mod pickle;
 mod safetensors;
 mod torch;
+mod trainable;
+mod weight;
+mod write;
+
+pub use trainable::{Mode, RunningStatistics, Trainable};
+pub use weight::{Parameter, Weight};
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 
+use self::weight::Values;
 use super::weights::WeightsError;
 use crate::kernels::map;
 
@@ -138,6 +148,8 @@ pub struct Params {
     tensors: Arc<Tensors>,
     /// With its last dot; empty at the root.
     prefix: String,
+    /// What is trained, where anything is.
+    trainable: Option<Arc<Trainable>>,
 }
 
 impl Params {
@@ -176,6 +188,7 @@ impl Params {
             path: path.display().to_string().into(),
             tensors: Arc::new(tensors),
             prefix: String::new(),
+            trainable: None,
         })
     }
 
@@ -233,11 +246,79 @@ impl Params {
             .sum()
     }
 
-    /// The tensor `key`, which must have this shape.
+    /// The same checkpoint with the keys that `chosen` picks as variables, and the place where those
+    /// are collected as layers ask for them. `chosen` sees whole keys.
+    #[must_use]
+    pub fn trainable(
+        &self,
+        chosen: impl Fn(&str) -> bool + Send + Sync + 'static,
+    ) -> (Self, Arc<Trainable>) {
+        let trainable = Arc::new(Trainable::new(Box::new(chosen)));
+        let params = Params {
+            trainable: Some(trainable.clone()),
+            ..self.clone()
+        };
+        (params, trainable)
+    }
+
+    /// Whether anything at or below this place is trained, and where that is collected.
+    pub fn trains(&self) -> Option<&Arc<Trainable>> {
+        let trainable = self.trainable.as_ref()?;
+        let mut keys = self.keys();
+        keys.any(|key| trainable.chooses(&format!("{}{key}", self.prefix)))
+            .then_some(trainable)
+    }
+
+    /// What the normalisation at this place gathers while it is trained, from `start` on; one for all
+    /// who ask.
+    pub(in crate::nn) fn running_statistics(
+        &self,
+        start: RunningStatistics,
+    ) -> Arc<Mutex<RunningStatistics>> {
+        match &self.trainable {
+            Some(trainable) => trainable.statistics(&self.prefix, start),
+            None => Arc::new(Mutex::new(start)),
+        }
+    }
+
+    /// The tensor `key`, which must have this shape: a variable where it is trained.
+    ///
+    /// # Errors
+    /// As [`Params::get`], but for the last.
+    pub fn parameter(&self, key: &str, shape: &[usize]) -> Result<Parameter, WeightsError> {
+        let weight = self.buffer(key, shape)?;
+        let full = format!("{}{key}", self.prefix);
+        match &self.trainable {
+            Some(trainable) if trainable.chooses(&full) => trainable
+                .variable(full, &weight)
+                .map(Parameter::from)
+                .map_err(|error| self.wrong(key, &error.to_string())),
+            _ => Ok(weight.into()),
+        }
+    }
+
+    /// The tensor `key`, which must have this shape, for a layer that gives it another form when it is
+    /// loaded and could not follow a variable.
+    ///
+    /// # Errors
+    /// When it is not there, has another shape or no real numbers, or is to be trained.
+    pub fn get(&self, key: &str, shape: &[usize]) -> Result<Weight, WeightsError> {
+        let trained = self.trainable.as_ref();
+        if trained.is_some_and(|trainable| trainable.chooses(&format!("{}{key}", self.prefix))) {
+            return Err(self.wrong(
+                key,
+                "this part of the network cannot be trained yet; leave the key out of those that are",
+            ));
+        }
+        self.buffer(key, shape)
+    }
+
+    /// The tensor `key`, which must have this shape and is never trained, whatever was chosen, such as
+    /// the statistics of a normalisation.
     ///
     /// # Errors
     /// When it is not there, or has another shape or no real numbers.
-    pub fn get(&self, key: &str, shape: &[usize]) -> Result<Weight, WeightsError> {
+    pub fn buffer(&self, key: &str, shape: &[usize]) -> Result<Weight, WeightsError> {
         let full = format!("{}{key}", self.prefix);
         let Some(stored) = self.tensors.get(&full) else {
             return Err(self.wrong(
@@ -274,76 +355,12 @@ impl Params {
                 return Err(self.wrong(key, "expected real numbers, got whole ones"));
             }
         };
-        Ok(Weight {
-            shape: shape.into(),
-            values,
-        })
+        Ok(Weight::new(shape, values))
     }
 
     /// An error about `key` here.
     pub fn wrong(&self, key: &str, what: &str) -> WeightsError {
         wrong(&self.path, format!("{}{key}: {what}", self.prefix))
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Values {
-    Mapped(Arc<Mmap>, Range<usize>),
-    Owned(Arc<[f32]>),
-}
-
-impl Values {
-    fn owned<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Self {
-        Values::Owned(bytes.as_chunks::<N>().0.iter().map(|b| value(*b)).collect())
-    }
-}
-
-/// One tensor of a checkpoint; a clone shares its values.
-#[derive(Debug, Clone)]
-pub struct Weight {
-    shape: Arc<[usize]>,
-    values: Values,
-}
-
-impl Weight {
-    /// A tensor made at load time, such as a kernel in another order.
-    ///
-    /// # Panics
-    /// When there are not as many values as the shape says.
-    pub fn from_values(values: Vec<f32>, shape: &[usize]) -> Self {
-        assert_eq!(
-            values.len(),
-            shape.iter().product::<usize>(),
-            "values do not fit {shape:?}"
-        );
-        Weight {
-            shape: shape.into(),
-            values: Values::Owned(values.into()),
-        }
-    }
-
-    /// Its shape.
-    pub fn dims(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// Its values, row-major.
-    pub fn values(&self) -> &[f32] {
-        match &self.values {
-            // The cast was tried when this was made.
-            Values::Mapped(file, bytes) => {
-                bytemuck::try_cast_slice(&file[bytes.clone()]).unwrap_or(&[])
-            }
-            Values::Owned(values) => values,
-        }
-    }
-
-    /// A copy as a candle tensor.
-    ///
-    /// # Errors
-    /// When candle refuses.
-    pub fn tensor(&self) -> candle_core::Result<Tensor> {
-        Tensor::from_slice(self.values(), self.dims(), &Device::Cpu)
     }
 }
 
@@ -388,7 +405,7 @@ mod tests {
         let a = root.pp("a");
         let weight = a.get("weight", &[2, 1]).unwrap();
         assert_eq!(weight.values(), [1.5, -2.0]);
-        assert!(matches!(weight.values, Values::Mapped(..)));
+        assert!(weight.is_mapped());
         assert_eq!(a.get("half", &[1]).unwrap().values(), [0.25]);
         assert_eq!(a.get("brain", &[1]).unwrap().values(), [-3.0]);
         assert_eq!(a.get("wide", &[1]).unwrap().values(), [7.5]);

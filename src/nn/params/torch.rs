@@ -261,7 +261,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Params, Values};
+    use super::super::Params;
 
     fn fixture(name: &str) -> PathBuf {
         std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -284,7 +284,7 @@ mod tests {
             let tail = state.get("tail", &[2]).unwrap();
             assert_eq!(tail.values(), [4.0, 5.0]);
             if name != "legacy.bin" {
-                assert!(matches!(tail.values, Values::Mapped(..)));
+                assert!(tail.is_mapped());
             }
             assert_eq!(state.get("half", &[2]).unwrap().values(), [0.25, -2.0]);
             assert_eq!(state.get("brain", &[1, 1]).unwrap().values(), [-3.0]);

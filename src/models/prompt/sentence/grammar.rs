@@ -7,6 +7,9 @@
 use super::inflection::{article, gerund, is_plural};
 use super::lexicon::{self, Verb};
 
+/// What is done to something follows it: `a drawer being opened`.
+const PASSIVE: &str = "being";
+
 /// What a keyword says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Meaning {
@@ -149,7 +152,9 @@ fn is_understood(words: Words<'_>) -> bool {
     if words.small.iter().any(|word| lexicon::is_english(word)) {
         return true;
     }
-    let is_between = |word: &String| lexicon::is_preposition(word) || lexicon::is_particle(word);
+    let is_between = |word: &String| {
+        lexicon::is_preposition(word) || lexicon::is_particle(word) || word == PASSIVE
+    };
     let end = words.small.iter().skip(1).position(is_between);
     let head = end.unwrap_or(words.len().saturating_sub(1));
     words.at(head).is_some_and(is_known)
@@ -179,7 +184,9 @@ fn by_itself(words: Words<'_>) -> Option<Meaning> {
     let like = like.count().min(words.len() - 1);
     if like + 1 == words.len() {
         let (what, verb) = doing(words.at(like)?)?;
-        if lexicon::verb(words.at(like)?) == Some(Verb::Tool) {
+        // `hammer` and `drums` are things.
+        let is_tool = lexicon::verb(words.at(like)?) == Some(Verb::Tool);
+        if is_tool || is_finite(words.at(like)?) {
             return None;
         }
         let (before, _) = words.split_at(like);
@@ -205,7 +212,8 @@ fn by_itself(words: Words<'_>) -> Option<Meaning> {
         return Some(Meaning::Done { what, who: None });
     }
     let next = object.at(0)?;
-    if lexicon::is_preposition(next) || lexicon::is_particle(next) {
+    let is_apart = lexicon::is_preposition(next) || lexicon::is_particle(next);
+    if is_apart || (!is_base && lexicon::is_determiner(next)) {
         let what = joined(&[&what, &noun_phrase(object)]);
         return Some(Meaning::Done {
             what,
@@ -231,8 +239,11 @@ fn clause(words: Words<'_>) -> Option<Meaning> {
         false => at,
     };
     let (who, rest) = words.split_at(at);
-    let is_like =
-        |word: &String| lexicon::is_adjective(word) || lexicon::verb_of_gerund(word).is_some();
+    let is_like = |word: &String| {
+        lexicon::is_adjective(word)
+            || lexicon::is_determiner(word)
+            || lexicon::verb_of_gerund(word).is_some()
+    };
     if who.small.iter().all(is_like) || lexicon::is_preposition(who.at(at - 1)?) {
         return None;
     }
@@ -244,7 +255,10 @@ fn clause(words: Words<'_>) -> Option<Meaning> {
         what = format!("{what} or {other}");
         object = object.from(2);
     }
-    let what = joined(&[&what, &noun_phrase(object)]);
+    let what = match rest.at(0) {
+        Some(PASSIVE) => rest.join(),
+        _ => joined(&[&what, &noun_phrase(object)]),
+    };
     let mut names = who.small.iter();
     let is_person = names.any(|word| lexicon::is_person(word) || lexicon::is_determiner(word));
     if matches!(verb, Verb::Hand | Verb::Tool) && !is_person && object.is_empty() {
@@ -265,7 +279,7 @@ fn is_predicate(words: Words<'_>, at: usize) -> bool {
     let Some(word) = words.at(at) else {
         return false;
     };
-    if is_verb_at(words.small, at) {
+    if is_verb_at(words.small, at) || (word == PASSIVE && at + 1 < words.len()) {
         return true;
     }
     let (who, rest) = words.split_at(at);
@@ -278,9 +292,14 @@ fn is_predicate(words: Words<'_>, at: usize) -> bool {
         return is_object && !lexicon::is_made_for(last);
     }
     let base = match lexicon::base_of_finite(word) {
-        Some(base) if lexicon::verb(word).is_none() => base,
+        Some(base) if is_finite(word) => base,
         _ => word,
     };
+    // `a mouse click` is one, and `the dogs bark` are none.
+    let has_article = who.at(0).is_some_and(lexicon::is_determiner);
+    if has_article && !is_finite(word) && !is_plural(head_of(who)) {
+        return false;
+    }
     let before = words.at(at - 1).unwrap_or_default();
     let does = match lexicon::verb(base) {
         Some(Verb::Voice | Verb::Call(_) | Verb::Thing) => true,
@@ -302,8 +321,18 @@ fn doing(word: &str) -> Option<(String, Verb)> {
     if let Some(verb) = lexicon::verb_of_gerund(word) {
         return Some((word.to_owned(), verb));
     }
+    if word == PASSIVE {
+        return Some((word.to_owned(), Verb::Thing));
+    }
     let base = lexicon::base_of_finite(word)?;
     Some((gerund(base), lexicon::verb(base)?))
+}
+
+/// Whether it is the form after he, she and it, or a plural of the same spelling, and no other.
+fn is_finite(word: &str) -> bool {
+    lexicon::verb(word).is_none()
+        && lexicon::verb_of_gerund(word).is_none()
+        && lexicon::base_of_finite(word).is_some()
 }
 
 /// Who does it when nobody is named.

@@ -79,7 +79,7 @@ const TOOLS: &str = "hammer saw drill sand file weld drum pump iron vacuum snap 
     turn pack load plane";
 
 /// Nouns that are not counted.
-const MASS: &str = "water rain rainfall hail snow ice sleet drizzle wind thunder lightning steam fire smoke \
+const MASS: &str = "water hop rain rainfall hail snow ice sleet drizzle wind thunder lightning steam fire smoke \
     air glass wood metal plastic paper gravel sand mud grass liquid food meat oil coffee tea milk beer wine \
     popcorn bacon cloth clothing hair fur skin music rock jazz blues reggae funk grunge disco techno \
     electronica dubstep trance gospel opera ska flamenco bluegrass afrobeat salsa country soul \

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::models::audioset::audioset_labels;
+use crate::models::prompt::background;
 
 /// `phrase` becomes the three templates: `what` in the first and last, and the second as it stands.
 #[track_caller]
@@ -138,6 +139,17 @@ fn who_does_something_does_it() {
             "water dripping in a sink",
             "Water is dripping in a sink.",
         ),
+        (
+            "a drawer being opened",
+            "a drawer being opened",
+            "A drawer is being opened.",
+        ),
+        (
+            "furniture being moved",
+            "furniture being moved",
+            "Furniture is being moved.",
+        ),
+        ("two dogs bark", "two dogs barking", "Two dogs are barking."),
         ("UFO landing", "a UFO landing", "A UFO is landing."),
         (
             "cat meowing loudly",
@@ -214,6 +226,11 @@ fn what_is_done_is_done_by_whom_it_must_be() {
             "synthetic singing",
             "Synthetic singing can be heard.",
         ),
+        (
+            "humming a tune",
+            "humming a tune",
+            "Humming a tune can be heard.",
+        ),
         ("zorping", "zorping", "Zorping can be heard."),
     ] {
         check(phrase, what, second);
@@ -272,6 +289,13 @@ fn things_get_their_article() {
         ("the sound of rain", "rain"),
         ("sounds of a kettle", "a kettle"),
         ("three knocks", "three knocks"),
+        ("drums", "drums"),
+        ("loud knocks", "loud knocks"),
+        ("a burp", "a burp"),
+        ("a mouse click", "a mouse click"),
+        ("an electronic beep", "an electronic beep"),
+        ("a crackling fire", "a crackling fire"),
+        ("hip hop", "hip hop"),
         ("beep beep", "beep beep"),
         ("Toyota engine", "a Toyota engine"),
         ("traffic in the distance", "traffic in the distance"),
@@ -353,6 +377,22 @@ fn every_name_of_audioset_is_understood() {
             got.iter()
                 .all(|one| one.ends_with('.') && !one.contains("  ")),
             "{got:?}"
+        );
+    }
+}
+
+#[test]
+fn the_background_is_in_plain_english() {
+    for phrase in background() {
+        for sentence in sentences(phrase) {
+            let padded = format!(" {}", sentence.to_lowercase());
+            for wrong in [" a is ", " an is ", " a a ", " a the ", " a humming "] {
+                assert!(!padded.contains(wrong), "{sentence}");
+            }
+        }
+        assert!(
+            !matches!(sentences(phrase).len(), 2),
+            "{phrase} is not understood"
         );
     }
 }

@@ -1,13 +1,14 @@
-//! `hark train`: trains or fine-tunes a model.
+//! The small networks of `hark train`: words and sounds by their labels.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 
-use super::out;
+use super::{Args, share};
+use crate::cli::{UsageError, out};
 use crate::features::log_mel;
 use crate::models::ModelError;
 use crate::nn::spec::NetSpec;
@@ -24,66 +25,52 @@ use crate::train::{
     trainer::{TeacherShape, TrainError, train},
 };
 
-/// Arguments of `hark train`.
+/// Options of the small networks.
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The data set: a folder with manifest.csv.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// What is trained: hark-keyword or hark-event from scratch, or a weights file to go on from.
-    #[arg(long, value_name = "MODEL")]
-    base: String,
-    /// Where the weights and the card are written.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+#[group(skip)]
+#[command(next_help_heading = "Small networks (--objective labels)")]
+pub struct Options {
     /// A program that scores windows as teacher, with its arguments, split at spaces.
     #[arg(long, value_name = "COMMAND")]
     teacher: Option<String>,
     /// Rounds of training; each takes some new examples.
     #[arg(long)]
     rounds: Option<NonZeroUsize>,
-    /// Steps a round.
-    #[arg(long)]
-    steps: Option<NonZeroUsize>,
-    /// Examples a step.
-    #[arg(long)]
-    batch: Option<NonZeroUsize>,
     /// Examples made before the first round.
     #[arg(long)]
     first: Option<NonZeroUsize>,
     /// New examples a round.
     #[arg(long)]
     fresh: Option<NonZeroUsize>,
-    /// Highest learning rate of the one-cycle schedule.
-    #[arg(long, value_parser = rate)]
-    learning_rate: Option<f64>,
     /// How far the trained weights go back to those of the base in the end, 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    keep_base: f32,
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    keep_base: Option<f32>,
     /// A fold that is left out of training (ESC-10, ESC-50), whatever the manifest's split says.
     #[arg(long)]
     hold_fold: Option<u8>,
-    /// Threads that make examples.
-    #[arg(long, default_value_t = 1)]
-    threads: usize,
-    /// Where the random numbers start.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Threads that make examples (default 1).
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
 }
 
-/// A number from 0 to 1.
-fn share(text: &str) -> Result<f32, String> {
-    match text.parse() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err(format!("expected a number from 0 to 1, got '{text}'")),
-    }
-}
-
-/// A number over 0.
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(rate) if rate > 0.0 && rate < 1.0 => Ok(rate),
-        _ => Err(format!("expected a number between 0 and 1, got '{text}'")),
+impl Options {
+    /// Says which of these options was given though another objective was.
+    pub fn refuse(&self) -> Result<(), UsageError> {
+        let given = [
+            ("--teacher", self.teacher.is_some()),
+            ("--rounds", self.rounds.is_some()),
+            ("--first", self.first.is_some()),
+            ("--fresh", self.fresh.is_some()),
+            ("--keep-base", self.keep_base.is_some()),
+            ("--hold-fold", self.hold_fold.is_some()),
+            ("--threads", self.threads.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((option, _)) => Err(UsageError(format!(
+                "{option} is of --objective labels, not of clap"
+            ))),
+        }
     }
 }
 
@@ -98,7 +85,8 @@ const SPOKEN: usize = 300;
 ///
 /// # Errors
 /// When the data, the teacher or the disk fails.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let options = &args.network;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let began = Instant::now();
     let library = Arc::new(Library::open(&args.data, |_| true)?);
@@ -126,7 +114,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             (recipe::keyword(), Arc::new(data))
         }
         "event" => {
-            let data = EventData::new(library.clone(), args.hold_fold);
+            let data = EventData::new(library.clone(), options.hold_fold);
             for name in data.without_data() {
                 out::note(format_args!("no clip of '{name}': left to the teacher"));
             }
@@ -137,13 +125,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             args.base
         ))),
     };
-    recipe.rounds = args.rounds.map_or(recipe.rounds, NonZeroUsize::get);
+    recipe.rounds = options.rounds.map_or(recipe.rounds, NonZeroUsize::get);
     recipe.steps = args.steps.map_or(recipe.steps, NonZeroUsize::get);
     recipe.batch = args.batch.map_or(recipe.batch, NonZeroUsize::get);
-    recipe.first = args.first.map_or(recipe.first, NonZeroUsize::get);
-    recipe.fresh = args.fresh.map_or(recipe.fresh, NonZeroUsize::get);
+    recipe.first = options.first.map_or(recipe.first, NonZeroUsize::get);
+    recipe.fresh = options.fresh.map_or(recipe.fresh, NonZeroUsize::get);
     recipe.learning_rate = args.learning_rate.unwrap_or(recipe.learning_rate);
-    let command: Option<Vec<String>> = args
+    let command: Option<Vec<String>> = options
         .teacher
         .as_ref()
         .map(|text| text.split_whitespace().map(str::to_owned).collect());
@@ -152,7 +140,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => TeacherShape::default(),
     };
     let dev = DevSet::new(&library, &start.card.task);
-    let mut pool = Pool::start(source, command.as_deref(), args.threads, args.seed)?;
+    let threads = options.threads.map_or(1, NonZeroUsize::get);
+    let mut pool = Pool::start(source, command.as_deref(), threads, args.seed)?;
     let path = args.out.join("model.safetensors");
     let rounds = recipe.rounds;
     let mut trained = train::<anyhow::Error>(
@@ -180,7 +169,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             Ok(())
         },
     )?;
-    trained.blend(&start, args.keep_base);
+    trained.blend(&start, options.keep_base.unwrap_or(0.0));
     trained.write(&path)?;
     out::line(format_args!("{}", path.display()))?;
     Ok(())
