@@ -62,9 +62,11 @@ fn a_sound_is_taught_listed_exported_forgotten_and_taken_back() {
     let ran = hark.run(&["taught", "export", "my telephone", out]);
     ran.check_code(0);
     let exported = ran.stdout.trim().to_owned();
-    hark.run(&["taught", "remove", "my telephone"]).check_code(0);
+    hark.run(&["taught", "remove", "my telephone"])
+        .check_code(0);
     assert!(list(&hark).is_empty());
-    hark.run(&["taught", "remove", "my telephone"]).check_code(2);
+    hark.run(&["taught", "remove", "my telephone"])
+        .check_code(2);
     hark.run(&["taught", "import", &exported]).check_code(0);
     assert_eq!(list(&hark), listed);
 
