@@ -58,7 +58,7 @@ $$apt install -y -q --no-install-recommends --no-remove $$missing \
     || { $$apt update -q && $$apt install -y -q --no-install-recommends --no-remove $$missing; }
 endef
 
-.PHONY: all build run test lint bench peers peers-models time-model latency golden golden-full taught-background taught-figures taught-unseen demo train-keyword train-event train-clap install uninstall clean build-packages test-packages
+.PHONY: all build run test lint bench peers peers-models time-model latency calibrate-figures golden golden-full taught-background taught-figures taught-unseen demo train-keyword train-event train-clap install uninstall clean build-packages test-packages
 
 all: build
 
@@ -99,6 +99,10 @@ time-model: build-packages
 # From sound to D-Bus signal, through a real sound server and bus.
 latency: build test-packages $(TEACHERS)/ready
 	$(TEACHERS)/bin/python benches/latency.py $(HARK) $(DATA)
+
+# False accepts and what is found, before and after calibrating on other sound.
+calibrate-figures: build $(TEACHERS)/ready
+	$(TEACHERS)/bin/python benches/calibrate.py $(HARK) $(DATA)
 
 # Makes the golden fixtures of tests/golden anew.
 golden: $(GOLDEN)/ready

@@ -10,7 +10,9 @@ mod test;
 
 use serde_json::Value;
 
+use super::UsageError;
 use super::daemon::SocketArgs;
+use crate::outputs::BusError;
 use crate::outputs::protocol::PromptRecord;
 
 /// Arguments of `hark prompt`.
@@ -79,9 +81,20 @@ fn fate(prompt: &PromptRecord) -> String {
     }
 }
 
+/// Asks the daemon. What it finds wrong with the request itself is a fault of the command line.
+fn ask(daemon: &SocketArgs, method: &str, params: Value) -> anyhow::Result<Value> {
+    let answer = daemon.connect()?.call(method, params);
+    answer.map_err(|error| match error {
+        BusError::Refused { code, message } if code == "bad_params" || code == "too_large" => {
+            UsageError(message).into()
+        }
+        error => error.into(),
+    })
+}
+
 /// The prompts of the daemon.
 fn prompts(daemon: &SocketArgs) -> anyhow::Result<Vec<Value>> {
-    let mut answer = daemon.connect()?.call("prompts", serde_json::json!({}))?;
+    let mut answer = ask(daemon, "prompts", serde_json::json!({}))?;
     match answer["prompts"].take() {
         Value::Array(prompts) => Ok(prompts),
         _ => Ok(Vec::new()),

@@ -293,7 +293,7 @@ impl Prompts {
                 match added.iter_mut().find(|known| known.name == *name) {
                     Some(_) if !replace => {
                         return Err(format!(
-                            "there is a prompt '{name}' already; replace it, or choose another name"
+                            "there is a prompt '{name}' already; choose another name, or replace it (--replace on the command line)"
                         ));
                     }
                     Some(known) => *known = label.clone(),

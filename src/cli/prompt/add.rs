@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::daemon::SocketArgs;
 use super::super::{UsageError, out};
-use super::{OTHER_VERSION, fate};
+use super::{OTHER_VERSION, ask, fate};
 use crate::config::PromptLabel;
 use crate::outputs::protocol::PromptResult;
 
@@ -48,7 +48,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     if let Some(threshold) = label.threshold {
         wanted["threshold"] = json!(threshold);
     }
-    let answer = args.daemon.connect()?.call("prompt_add", wanted)?;
+    let answer = ask(&args.daemon, "prompt_add", wanted)?;
     if args.json {
         return Ok(out::line(&answer["prompt"])?);
     }

@@ -22,7 +22,11 @@ pub(super) struct Args {
 /// # Errors
 /// When no daemon listens.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    for prompt in prompts(&args.daemon)? {
+    let prompts = prompts(&args.daemon)?;
+    if prompts.is_empty() && !args.json {
+        out::note("no prompts yet; add one with 'hark prompt add NAME PHRASE'");
+    }
+    for prompt in prompts {
         if args.json {
             out::line(prompt)?;
             continue;

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::daemon::SocketArgs;
 use super::super::out;
+use super::ask;
 
 /// Arguments of `hark prompt remove`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,6 @@ pub(super) struct Args {
 /// When no daemon listens, or there is no such prompt.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let wanted = json!({"name": args.name});
-    args.daemon.connect()?.call("prompt_remove", wanted)?;
+    ask(&args.daemon, "prompt_remove", wanted)?;
     Ok(out::line(format_args!("removed '{}'", args.name))?)
 }
