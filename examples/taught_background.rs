@@ -15,6 +15,14 @@ use harkd::models::taught::{Beat, Clip};
 use harkd::train::Split;
 use harkd::train::library::Library;
 
+/// What a clip is. Whole sentences are all sorts of things, which a `_` in front says.
+fn label(name: &str, label: &str) -> String {
+    match name.starts_with("speech/") {
+        true => "_speech_".to_owned(),
+        false => label.to_owned(),
+    }
+}
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let usage = "taught_background MODEL KIND DATA OUT [--without LABEL]...";
@@ -34,17 +42,26 @@ fn main() -> Result<()> {
     let library = Library::open(Path::new(data), |clip| {
         clip.split == Split::Train && !without.contains(&&clip.label)
     })?;
-    let (mut vectors, mut seconds) = (Vec::new(), 0.0);
+    let (mut vectors, mut labels, mut seconds) = (Vec::new(), Vec::new(), 0.0);
+    let mut names: Vec<String> = Vec::new();
     for sound in &library.sounds {
         // What is too short or silent is no example of anything.
         let Ok(clip) = Clip::new(&sound.clip.name, sound.pcm()) else {
             continue;
         };
         seconds += clip.seconds();
+        let name = label(&sound.clip.name, &sound.clip.label);
+        let number = names.iter().position(|known| *known == name);
+        let number = number.unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+        let number = u8::try_from(number).context("more labels than a table has room for")?;
         for window in clip.cut(kind, info.input, beat)?.phases.swap_remove(0) {
             let mut embedding = Vec::new();
             embedder.embed(&window, &mut embedding)?;
             vectors.push(embedding);
+            labels.push(number);
         }
     }
     let card = BackgroundCard {
@@ -58,8 +75,9 @@ fn main() -> Result<()> {
             seconds / 60.0
         ),
         licence: "Apache-2.0".to_owned(),
+        labels: names,
     };
-    let background = Background::of(card, &vectors).map_err(anyhow::Error::msg)?;
+    let background = Background::labelled(card, &vectors, &labels).map_err(anyhow::Error::msg)?;
     let bytes = background.to_bytes().map_err(anyhow::Error::msg)?;
     std::fs::write(out, &bytes).with_context(|| out.clone())?;
     // A pipe that has closed is no reason to fail.

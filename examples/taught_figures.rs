@@ -171,6 +171,7 @@ fn main() -> Result<()> {
                 let takes = |w: &&Window| w.clip.is_none_or(|at| half[at] == of && !is_label(at));
                 let vectors: Vec<&Window> = windows.iter().filter(takes).collect();
                 let card = BackgroundCard {
+                    labels: Vec::new(),
                     embedder: info.name.to_string(),
                     sha256: info.sha256.to_string(),
                     windows: vectors.len() as u64,

@@ -109,7 +109,10 @@ fn sources() -> Vec<SourceFile> {
         .iter()
         .flat_map(|path| test_files(path, &fs::read_to_string(path).unwrap()))
         .collect();
-    paths.retain(|path| !tests.contains(path));
+    // And those of their own folders.
+    let is_of =
+        |path: &Path, test: &PathBuf| path == test || path.starts_with(test.with_extension(""));
+    paths.retain(|path| !tests.iter().any(|test| is_of(path, test)));
     paths
         .into_iter()
         .map(|path| {

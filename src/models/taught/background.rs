@@ -69,6 +69,9 @@ pub struct BackgroundCard {
     pub material: String,
     /// SPDX expression.
     pub licence: String,
+    /// Labels of what was heard, which points name by number; empty where nothing is known of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
 }
 
 /// The background of an embedder.
@@ -82,6 +85,8 @@ pub struct Background {
     axes: Vec<f32>,
     /// Points along the axes, `(points, axes)`.
     points: Vec<f32>,
+    /// Numbers of their labels, `(points)`; empty where there are none.
+    labels: Vec<u8>,
 }
 
 impl Background {
@@ -138,6 +143,7 @@ impl Background {
             hop_s: beat.hop_frames as f64 / 100.0,
             material: MADE.to_owned(),
             licence: "Apache-2.0".to_owned(),
+            labels: Vec::new(),
         };
         Background::of(card, &vectors).map_err(ModelError::Shape)
     }
@@ -147,6 +153,19 @@ impl Background {
     /// # Errors
     /// When there are too few of them, or they differ in length.
     pub fn of(card: BackgroundCard, vectors: &[Vec<f32>]) -> Result<Background, String> {
+        Background::labelled(card, vectors, &[])
+    }
+
+    /// The same where the label of each is known, as a number in the list of the card.
+    ///
+    /// # Errors
+    /// As [`Background::of`], or when a label is missing.
+    pub fn labelled(
+        card: BackgroundCard,
+        vectors: &[Vec<f32>],
+        labels: &[u8],
+    ) -> Result<Background, String> {
+        check_labels(&card, vectors.len(), labels)?;
         let dim = vectors.first().map_or(0, Vec::len);
         if vectors.len() < 16 || dim == 0 || vectors.iter().any(|v| v.len() != dim) {
             return Err(format!(
@@ -169,6 +188,7 @@ impl Background {
             mean,
             axes,
             points: Vec::new(),
+            labels: Vec::new(),
         };
         let step = vectors.len().div_ceil(MAX_POINTS).max(1);
         for vector in vectors.iter().step_by(step) {
@@ -179,6 +199,7 @@ impl Background {
                 .for_each(|v| *v = stored(*v) as f32 / STEPS);
             background.points.append(&mut point);
         }
+        background.labels = labels.iter().step_by(step).copied().collect();
         Ok(background)
     }
 
@@ -202,6 +223,12 @@ impl Background {
         self.points.chunks_exact(self.axes().max(1))
     }
 
+    /// The label of a point, where it is known.
+    pub fn label_of(&self, point: usize) -> Option<&str> {
+        let label = self.labels.get(point)?;
+        self.card.labels.get(*label as usize).map(String::as_str)
+    }
+
     /// Where an embedding `(dim)` lies along the axes.
     pub fn place(&self, embedding: &[f32]) -> Vec<f32> {
         place(&self.mean, &self.axes, embedding)
@@ -217,9 +244,11 @@ impl Background {
         self.card.material == MADE
     }
 
-    /// The tail of the scores that its points get, over the hours that they stand for.
+    /// The tail of the scores that its points get, or some of them, over the hours that these stand for.
     pub fn tail(&self, scores: Vec<f32>) -> Tail {
-        Tail::of(scores, self.card.windows, self.hours())
+        let share = scores.len() as f64 / self.points().len().max(1) as f64;
+        let windows = (self.card.windows as f64 * share).round() as u64;
+        Tail::of(scores, windows, self.hours() * share)
     }
 
     /// Reads a table.
@@ -234,7 +263,8 @@ impl Background {
             .as_ref()
             .and_then(|meta| meta.get(HEADER))
             .ok_or_else(|| format!("the header has no entry '{HEADER}'"))?;
-        let card = serde_json::from_str(text).map_err(|e| format!("header: {e}"))?;
+        let card: BackgroundCard =
+            serde_json::from_str(text).map_err(|e| format!("header: {e}"))?;
         let tensors = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
         let floats = |key: &str| -> Result<Vec<f32>, String> {
             let view = tensors.tensor(key).map_err(|e| e.to_string())?;
@@ -268,16 +298,23 @@ impl Background {
                 view.dtype()
             ));
         }
-        let points = view
+        let points: Vec<f32> = view
             .data()
             .iter()
             .map(|&step| f32::from(i8::from_le_bytes([step])) / STEPS)
             .collect();
+        let labels = match tensors.tensor("labels") {
+            Ok(view) if view.dtype() == Dtype::U8 => view.data().to_vec(),
+            Ok(view) => return Err(format!("labels: expected U8, got {:?}", view.dtype())),
+            Err(_) => Vec::new(),
+        };
+        check_labels(&card, points.len() / count, &labels)?;
         Ok(Background {
             card,
             mean,
             axes,
             points,
+            labels,
         })
     }
 
@@ -300,7 +337,7 @@ impl Background {
             .collect();
         let count = self.axes();
         let card = serde_json::to_string(&self.card).map_err(|e| e.to_string())?;
-        let views = [
+        let mut tensors = vec![
             ("mean", Dtype::F16, vec![self.dim()], &mean),
             ("axes", Dtype::F16, vec![count, self.dim()], &axes),
             (
@@ -309,17 +346,39 @@ impl Background {
                 vec![points.len() / count.max(1), count],
                 &points,
             ),
-        ]
-        .map(|(key, dtype, shape, data)| {
-            TensorView::new(dtype, shape, data).map(|view| (key, view))
-        });
-        views
+        ];
+        if !self.labels.is_empty() {
+            let shape = vec![self.labels.len()];
+            tensors.push(("labels", Dtype::U8, shape, &self.labels));
+        }
+        tensors
             .into_iter()
+            .map(|(key, dtype, shape, data)| {
+                TensorView::new(dtype, shape, data).map(|view| (key, view))
+            })
             .collect::<Result<Vec<_>, _>>()
             .and_then(|views| {
                 safetensors::serialize(views, Some(HashMap::from([(HEADER.to_owned(), card)])))
             })
             .map_err(|e| e.to_string())
+    }
+}
+
+/// Labels are there for all points or for none, and each is in the list.
+fn check_labels(card: &BackgroundCard, points: usize, labels: &[u8]) -> Result<(), String> {
+    let known = card.labels.len();
+    if labels.is_empty() {
+        return Ok(());
+    }
+    match labels.iter().find(|label| usize::from(**label) >= known) {
+        Some(label) => Err(format!(
+            "label {label} is not among the {known} of the card"
+        )),
+        None if labels.len() != points => Err(format!(
+            "expected a label for each of {points} points, got {}",
+            labels.len()
+        )),
+        None => Ok(()),
     }
 }
 
@@ -439,6 +498,7 @@ mod tests {
             hop_s: 0.5,
             material: "noise".into(),
             licence: "Apache-2.0".into(),
+            labels: Vec::new(),
         }
     }
 

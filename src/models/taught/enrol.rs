@@ -8,6 +8,7 @@ use super::background::{Background, dot};
 use super::card::{Card, Example, VERSION};
 use super::clip::{Beat, Clip, Cut};
 use super::form::{Form, likeness};
+use super::kin::kin;
 use super::resemblance::resemblance;
 use super::separate::{Separation, Side, unit};
 use super::sound::TaughtSound;
@@ -116,7 +117,9 @@ pub fn enrol(
         let cut = clip.cut(kind, info.input, beat)?;
         seen.push(see(&cut, background, embedder)?);
     }
-    let negatives = Negatives::of(background, enrolment.room);
+    let examples: Vec<&[Vec<f32>]> = seen.iter().map(|example| &example.points[..]).collect();
+    let kin = kin(background, &examples);
+    let negatives = Negatives::of(background, kin, enrolment.room);
     let whole = negatives.separate(&seen, |_| true, |_| true, None);
     let direction = whole.direction();
     if dot(&direction, &direction) < 0.5 {
@@ -188,7 +191,10 @@ pub fn enrol(
             .fold(0.0, f64::max),
         expected_recall: recognised as f64 / clips.len() as f64,
         background_hours: background.hours(),
-        background: background.card.material.clone(),
+        background: match kin {
+            Some(label) => format!("{}; without {label}", background.card.material),
+            None => background.card.material.clone(),
+        },
         room: enrolment.room.is_some(),
         warnings: warnings.iter().map(ToString::to_string).collect(),
         taught: jiff::Timestamp::now().to_string(),
@@ -277,21 +283,31 @@ fn live_likeness(direction: &[f32], example: &Seen) -> f32 {
 struct Negatives<'a> {
     points: Vec<Vec<f32>>,
     background: &'a Background,
+    /// How many of the points are of the background.
+    of_background: usize,
     /// The room, whose points stand last.
     room: Option<&'a Room>,
 }
 
 impl<'a> Negatives<'a> {
-    fn of(background: &'a Background, room: Option<&'a Room>) -> Self {
+    /// Those of the background but for the label that is the sound itself, and those of the room.
+    fn of(background: &'a Background, kin: Option<&str>, room: Option<&'a Room>) -> Self {
         let of_room = room
             .into_iter()
             .flat_map(|room| &room.embeddings)
             .filter(|embedding| embedding.len() == background.dim())
             .map(|embedding| unit(background.place(embedding)));
-        let points = background.points().map(|point| unit(point.to_vec()));
+        let others = background
+            .points()
+            .enumerate()
+            .filter(|(at, _)| kin.is_none() || background.label_of(*at) != kin);
+        let mut points: Vec<Vec<f32>> = others.map(|(_, point)| unit(point.to_vec())).collect();
+        let of_background = points.len();
+        points.extend(of_room);
         Negatives {
-            points: points.chain(of_room).collect(),
+            points,
             background,
+            of_background,
             room,
         }
     }
@@ -330,7 +346,7 @@ impl<'a> Negatives<'a> {
             let judged = scores.iter_mut().zip(&self.points).skip(half).step_by(2);
             judged.for_each(|(score, point)| *score = likeness(&direction, point));
         }
-        let of_room = scores.split_off(self.background.points().len());
+        let of_room = scores.split_off(self.of_background);
         let mut tails = vec![self.background.tail(scores)];
         if let Some(room) = self.room {
             tails.push(Tail::of(of_room, room.windows, room.minutes / 60.0));

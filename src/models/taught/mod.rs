@@ -7,6 +7,7 @@
 //! | `enrol` | from examples to a [`TaughtSound`]: direction, threshold, what to expect, warnings |
 //! | `tail` | how often a score is reached by what should not reach it |
 //! | `resemblance` | which labels of the embedded models the examples are |
+//! | `kin` | which label of the background is the very sound that is taught |
 //! | `lesson` | the whole way from files to the store |
 //! | `warning` | what is odd about examples, in plain words |
 //! | `form` | the numbers of a taught sound: from an embedding to a score, and to a file and back |
@@ -33,6 +34,7 @@ mod card;
 pub mod clip;
 mod enrol;
 mod form;
+mod kin;
 mod lesson;
 mod resemblance;
 mod separate;
