@@ -3,8 +3,8 @@
 //! A sound that a phrase means is answered, in this order,
 //! - by the label for it;
 //! - by the labels for kinds of it, the most general of them, if they are of more than a third of its
-//!   direct kinds ([`ENOUGH`]): an animal by the dog, the cat and the bird, but a car not by its horn alone;
-//! - by the label for what it is directly a kind of, if that is narrow ([`NARROW`]), or over more steps if
+//!   direct kinds (`ENOUGH`): an animal by the dog, the cat and the bird, but a car not by its horn alone;
+//! - by the label for what it is directly a kind of, if that is narrow (`NARROW`), or over more steps if
 //!   the phrase names it too: a bark by the dog, "birds chirping" by the bird. A guitar is not answered by
 //!   music, nor an owl by the bird: too much else would be.
 //!

@@ -9,7 +9,7 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Card {
-    /// [`VERSION`].
+    /// `VERSION`.
     pub version: u32,
     /// Its name.
     pub name: String,

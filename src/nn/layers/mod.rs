@@ -7,10 +7,10 @@
 //! - Where nothing before it or in it is trained: one pass with everything that follows fused into it,
 //!   over weights that stay where they lie in the mapped checkpoint.
 //! - Where gradients may be asked for, because a weight of its own is a variable or because what comes
-//!   in tracks them (a fixed layer behind a trained one passes them on): a [`function::Function`], with
+//!   in tracks them (a fixed layer behind a trained one passes them on): a `function::Function`, with
 //!   its gradient computed by kernels too, and what follows as functions of their own.
 //!
-//! So a network is written once. An operation without a gradient (those of [`mobile`]) is an error in
+//! So a network is written once. An operation without a gradient (those of `mobile`) is an error in
 //! training, never a silent end of the graph; weights that it takes can be trained nowhere, which
 //! [`crate::nn::params::Params::get`] says when a network is loaded.
 
